@@ -1,0 +1,13 @@
+# The install tree: bin/sluice, lib/sluice/*.so with plugins/ below it, the SDK headers and a CMake package.
+include(CMakePackageConfigHelpers)
+set(SLUICE_CMAKE_DIR "${CMAKE_INSTALL_LIBDIR}/cmake/sluice")
+install(DIRECTORY sdk/include/sluice DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS sluice_sdk EXPORT sluiceTargets)
+install(EXPORT sluiceTargets NAMESPACE sluice:: DESTINATION ${SLUICE_CMAKE_DIR})
+configure_package_config_file(cmake/sluiceConfig.cmake.in "${CMAKE_BINARY_DIR}/sluiceConfig.cmake"
+  INSTALL_DESTINATION ${SLUICE_CMAKE_DIR})
+write_basic_package_version_file("${CMAKE_BINARY_DIR}/sluiceConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
+install(FILES "${CMAKE_BINARY_DIR}/sluiceConfig.cmake" "${CMAKE_BINARY_DIR}/sluiceConfigVersion.cmake"
+  cmake/SluicePlugin.cmake cmake/Torch.cmake cmake/libtorch.version DESTINATION ${SLUICE_CMAKE_DIR})
+get_property(plugin_targets GLOBAL PROPERTY SLUICE_PLUGIN_TARGETS)
+install(TARGETS ${plugin_targets} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/sluice/plugins)

@@ -1,0 +1,28 @@
+# One line of CMake a plugin: sluice_plugin(augment.hflip) builds augment/hflip.cpp into <name>.so.
+#   sluice_plugin(NAME [TORCH] [SOURCES file...] [LIBS target...])
+# NAME is kind.name; the default source is kind/name.cpp. TORCH links LibTorch (the training half of the SDK).
+# Also shipped with the install tree, where plugins of other people use it.
+function(sluice_plugin name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "SOURCES;LIBS")
+  if(arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "sluice_plugin(${name}): unknown argument ${arg_UNPARSED_ARGUMENTS}")
+  endif()
+  if(NOT arg_SOURCES)
+    string(REPLACE "." "/" arg_SOURCES "${name}.cpp")
+  endif()
+  string(REPLACE "." "_" target "plugin_${name}")
+  add_library(${target} MODULE ${arg_SOURCES})
+  target_link_libraries(${target} PRIVATE sluice::sdk ${arg_LIBS})
+  if(TARGET sluice_options)
+    target_link_libraries(${target} PRIVATE sluice_options)
+  endif()
+  if(arg_TORCH)
+    target_link_libraries(${target} PRIVATE sluice::torch)
+  endif()
+  set_target_properties(${target} PROPERTIES PREFIX "" OUTPUT_NAME "${name}" CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON CXX_STANDARD 20)
+  if(DEFINED SLUICE_PLUGIN_OUTPUT_DIRECTORY)
+    set_target_properties(${target} PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${SLUICE_PLUGIN_OUTPUT_DIRECTORY}")
+  endif()
+  set_property(GLOBAL APPEND PROPERTY SLUICE_PLUGIN_TARGETS ${target})
+endfunction()
