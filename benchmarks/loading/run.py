@@ -1,0 +1,171 @@
+"""Loading speed and memory of sluice beside PyTorch's DataLoader: same clips, same cores, same output (see peers.py).
+
+  .venv/bin/python benchmarks/loading/run.py            all three sets, 3 paired runs
+  .venv/bin/python benchmarks/loading/run.py --sets gop12 --runs 5
+
+Makes the videos with ffmpeg on first use, and a virtual environment with the peers beside them (build/benchmarks).
+Speed and memory are measured in separate runs, because a sampler costs the measured side time.
+Memory: the largest sum of proportional set sizes (PSS) of the process and its children, sampled every 20 ms.
+"""
+import argparse
+import csv
+import json
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+WORK = ROOT / "build" / "benchmarks" / "loading"
+PEERS = ["torch==2.13.0", "numpy", "av==16.0.1", "opencv-python-headless", "torchcodec==0.11.1"]
+# name: (size, frames a second, seconds, keyframe interval, number of files, clips a pass)
+SETS = {
+    "gop12": ("340x256", 30, 10, 12, 24, 192),
+    "gop250": ("340x256", 30, 10, 250, 24, 192),
+    "720p": ("1280x720", 30, 10, 60, 6, 48),
+}
+
+
+def make_set(name):
+    size, rate, seconds, gop, files, clips = SETS[name]
+    folder = WORK / name
+    listing = folder / "list.csv"
+    if listing.exists():
+        return listing
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for i in range(files):
+        path = folder / f"{i:03}.mp4"
+        # A zooming fractal with moving noise on top: every frame differs, and motion has to be coded.
+        source = f"mandelbrot=size={size}:rate={rate}:start_scale={3 / (i + 1)}:end_pts=400"
+        subprocess.run(["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", source, "-vf", "noise=alls=12:allf=t", "-t", str(seconds), "-c:v",
+                        "libx264", "-preset", "medium", "-crf", "23", "-g", str(gop), "-pix_fmt", "yuv420p", str(path)], check=True)
+        paths.append(path)
+    rng = random.Random(7)
+    span = 15 * 4 + 1
+    rows = []
+    for i in range(clips):
+        start = rng.randrange(rate * seconds - span)
+        rows.append((paths[i % files], i % 4, start, start + span))
+    with open(listing, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "start", "end"])
+        writer.writerows(rows)
+    return listing
+
+
+def make_pipeline(name, listing, workers):
+    path = WORK / f"{name}-{workers}.toml"
+    path.write_text(f"""[run]
+name = "loading-{name}"
+epochs = 1
+seed = 7
+[budget]
+host_ram = "512MiB"
+workers = {workers}
+[data]
+plugin = "source.video_list"
+train = "{listing}"
+unit = "frames"
+[[stage]]
+plugin = "frames.dense"
+frames = 16
+stride = 4
+[[stage]]
+plugin = "decode.ffmpeg"
+short_side = 128
+[[stage]]
+plugin = "augment.center_crop"
+size = [112, 112]
+[batch]
+size = 8
+[model]
+plugin = "model.recognizer"
+backbone = {{ plugin = "backbone.r3d_18" }}
+head = {{ plugin = "head.linear" }}
+[loss]
+plugin = "loss.cross_entropy"
+[optimizer]
+plugin = "optimizer.sgd"
+lr = 0.01
+""", encoding="utf-8")
+    return path
+
+
+def peer_python():
+    venv = WORK / "peers"
+    python = venv / "bin" / "python"
+    if not (venv / "ready").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *PEERS], check=True)
+        (venv / "ready").touch()
+    return python
+
+
+def tree_pss(pid):
+    """Sum of the proportional set sizes of a process and its descendants, in bytes."""
+    total = 0
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                total += sum(tree_pss(int(child)) for child in file.read().split())
+    except OSError:
+        pass
+    return total
+
+
+def run(command, sample_memory):
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    peak = 0
+    while sample_memory and process.poll() is None:
+        peak = max(peak, tree_pss(process.pid))
+        time.sleep(0.02)
+    out, err = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}\nexit {process.returncode}\n{err[-2000:]}")
+    return json.loads(out.strip().splitlines()[-1]), peak
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--sluice", default=str(ROOT / "build" / "release" / "bin" / "sluice"))
+    arguments = parser.parse_args()
+    python = peer_python()
+    for name in arguments.sets:
+        listing = make_set(name)
+        passes = max(1, 192 // SETS[name][5])
+        sides = {}
+        for workers in (1, 2):
+            sides[f"sluice, {workers} workers"] = [arguments.sluice, "data", "bench", make_pipeline(name, listing, workers), "--epochs", passes, "--json"]
+        for reader in ("PyAV", "OpenCV", "torchcodec"):
+            for workers in (0, 1, 2):
+                sides[f"{reader}, {workers} workers"] = [python, HERE / "peers.py", listing, reader, "--workers", workers, "--passes", passes]
+        speed = {side: [] for side in sides}
+        memory = {}
+        for side, command in sides.items():  # first the memory: it also warms caches and indices
+            memory[side] = run(command, True)[1]
+        for _ in range(arguments.runs):
+            for side, command in sides.items():  # in turn, so that a drifting machine drifts for all
+                result, _ = run(command, False)
+                speed[side].append(result["clips"] / result["seconds"])
+        best = max((s for s in sides if not s.startswith("sluice")), key=lambda s: statistics.median(speed[s]))
+        print(f"\n{name}: {SETS[name][0]}, keyframe every {SETS[name][3]} frames; {SETS[name][5]} clips x {passes}; {arguments.runs} runs in turn")
+        print(f"{'':24}{'clips/s':>9}{'min':>8}{'max':>8}{'peak MiB':>10}{'speed/best peer':>17}{'memory/best peer':>18}")
+        for side in sides:
+            median = statistics.median(speed[side])
+            print(f"{side:24}{median:9.1f}{min(speed[side]):8.1f}{max(speed[side]):8.1f}{memory[side] / 2**20:10.0f}"
+                  f"{median / statistics.median(speed[best]):17.2f}{memory[side] / memory[best]:18.2f}")
+
+
+if __name__ == "__main__":
+    main()
