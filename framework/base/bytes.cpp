@@ -23,7 +23,7 @@ constexpr std::array<Unit, 10> units{{{"", 1}, {"b", 1}, {"kb", 1000}, {"mb", 10
 constexpr const char* how = "write a number and a unit: 512MiB, 1.5GiB (powers of 1024), 2GB (powers of 1000), or a whole number of bytes";
 
 [[noreturn]] void refuse(std::string_view text, std::string_view why, std::string hint = how) {
-  throw Error(Code::configuration, fmt::format("{} is no size: {}", quoted(text), why), std::move(hint));
+  throw Error(Code::configuration, fmt::format("{} is no size: {}", in_quotes(text), why), std::move(hint));
 }
 
 }  // namespace
@@ -43,8 +43,8 @@ std::uint64_t parse_bytes(std::string_view text) {
   if (!number.empty() && !found) {
     const bool letter = unit.size() == 1 && std::string_view("kmgt").find(unit[0]) != std::string_view::npos;
     const char big = letter ? static_cast<char>(unit[0] - 'a' + 'A') : ' ';
-    if (letter) refuse(text, fmt::format("{} may mean powers of 1000 or of 1024", quoted(given_unit)), fmt::format("write {0}{1}iB or {0}{1}B", number, big));
-    refuse(text, fmt::format("{} is no unit", quoted(given_unit)));
+    if (letter) refuse(text, fmt::format("{} may mean powers of 1000 or of 1024", in_quotes(given_unit)), fmt::format("write {0}{1}iB or {0}{1}B", number, big));
+    refuse(text, fmt::format("{} is no unit", in_quotes(given_unit)));
   }
   if (number.empty()) refuse(text, "it does not begin with a number");
 
@@ -57,7 +57,7 @@ std::uint64_t parse_bytes(std::string_view text) {
   }
   double real = 0;
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), real, std::chars_format::fixed);
-  if (error != std::errc() || end != number.data() + number.size()) refuse(text, fmt::format("{} is no number", quoted(number)));
+  if (error != std::errc() || end != number.data() + number.size()) refuse(text, fmt::format("{} is no number", in_quotes(number)));
   const double bytes = std::round(real * static_cast<double>(found->bytes));
   if (!(bytes < 0x1.0p63)) refuse(text, "it is larger than any memory");
   return static_cast<std::uint64_t>(bytes);

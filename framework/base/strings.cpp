@@ -57,7 +57,7 @@ std::string join(const std::vector<std::string>& parts, std::string_view separat
   return fmt::format("{}", fmt::join(parts, separator));
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string out = "'";
   for (std::size_t i = 0; i < text.size();) {
     if (out.size() > longest_quoted) {

@@ -15,7 +15,7 @@ namespace sluice {
 [[nodiscard]] std::string join(const std::vector<std::string>& parts, std::string_view separator);
 
 // 'text' for a message: control characters and bytes that are not UTF-8 escaped, long texts cut.
-[[nodiscard]] std::string quoted(std::string_view text);
+[[nodiscard]] std::string in_quotes(std::string_view text);
 // "1 clip", "3 clips".
 [[nodiscard]] std::string counted(std::uint64_t n, std::string_view noun);
 // 1600 -> "1,600".
