@@ -1,0 +1,198 @@
+// One header of 64 bytes before every block; large blocks are mappings of their own, small ones come from malloc.
+#include "framework/train/capped_allocator.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include <c10/core/CPUAllocator.h>
+#include <c10/util/Exception.h>
+
+#include "framework/base/bytes.hpp"
+
+namespace sluice {
+namespace {
+
+constexpr std::uint64_t header_bytes = 64;
+constexpr std::uint64_t page = 4096;
+// Below, malloc's own reuse is cheaper than a page's worth of waste.
+constexpr std::uint64_t mapped_from = 64 * KiB;
+// What malloc keeps beside a block of ours.
+constexpr std::uint64_t malloc_overhead = 16;
+
+}  // namespace
+
+// In front of the data. The links are used while the block is kept, under the allocator's lock.
+struct CappedAllocator::Header {
+  std::uint64_t total;  // as counted
+  bool mapped;
+  Account account;
+  Header* older;
+  Header* newer;
+  Header* same_older;  // of the same size
+  Header* same_newer;
+};
+
+CappedAllocator& CappedAllocator::instance() {
+  static_assert(sizeof(Header) <= header_bytes);
+  // Immortal: tensors in statics are freed after everything else.
+  static CappedAllocator& allocator = *std::make_unique<CappedAllocator>(Key{}).release();
+  return allocator;
+}
+
+CappedAllocator& CappedAllocator::install() {
+  c10::SetCPUAllocator(&instance(), 255);
+  return instance();
+}
+
+Account& CappedAllocator::current_account() {
+  thread_local Account account = Account::activations;
+  return account;
+}
+
+AccountScope::AccountScope(Account account) : before_(CappedAllocator::current_account()) { CappedAllocator::current_account() = account; }
+AccountScope::~AccountScope() { CappedAllocator::current_account() = before_; }
+
+void CappedAllocator::set_cap(std::uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  counters_.cap = bytes;
+  if (bytes != 0) drop_oldest_until(bytes);
+}
+
+CappedAllocator::Counters CappedAllocator::counters() const {
+  const std::lock_guard lock(mutex_);
+  return counters_;
+}
+
+void CappedAllocator::reset_peak() {
+  const std::lock_guard lock(mutex_);
+  counters_.peak = counters_.live;
+}
+
+void CappedAllocator::trim() {
+  const std::lock_guard lock(mutex_);
+  drop_oldest_until(counters_.live);
+  high_ = counters_.live;
+}
+
+bool CappedAllocator::retag(const c10::DataPtr& block, Account account) {
+  if (block.get() == nullptr || block.get_deleter() != &release) return false;
+  auto* header = reinterpret_cast<Header*>(static_cast<std::uint8_t*>(block.get_context()) - header_bytes);
+  const std::lock_guard lock(mutex_);
+  counters_.by_account[static_cast<std::size_t>(header->account)] -= header->total;
+  counters_.by_account[static_cast<std::size_t>(account)] += header->total;
+  header->account = account;
+  return true;
+}
+
+void CappedAllocator::fail_at(std::uint64_t n) {
+  const std::lock_guard lock(mutex_);
+  fail_in_ = n;
+}
+
+void CappedAllocator::refuse(std::uint64_t bytes, bool at_cap) {
+  std::string accounts;
+  for (int i = 0; i < static_cast<int>(Account::count_); ++i)
+    if (const auto held = counters_.by_account[static_cast<std::size_t>(i)]; held != 0)
+      accounts += (accounts.empty() ? "" : ", ") + std::string(name_of(static_cast<Account>(i))) + " " + format_bytes(held);
+  TORCH_CHECK_WITH(OutOfMemoryError, false, "tensors need ", format_bytes(bytes), " more than the ", format_bytes(counters_.live), " they hold (",
+                   accounts, "); ", at_cap ? "their share of host_ram is " + format_bytes(counters_.cap) : std::string("the system has no more"));
+  std::abort();  // the check above throws
+}
+
+void CappedAllocator::unlink(Header* header) noexcept {
+  (header->older ? header->older->newer : oldest_) = header->newer;
+  (header->newer ? header->newer->older : newest_) = header->older;
+  if (header->same_older) header->same_older->same_newer = header->same_newer;
+  if (header->same_newer) header->same_newer->same_older = header->same_older;
+  else kept_.find(header->total)->second = header->same_older;
+  counters_.kept -= header->total;
+}
+
+void CappedAllocator::drop_oldest_until(std::uint64_t footprint) noexcept {
+  while (oldest_ && counters_.live + counters_.kept > footprint) {
+    Header* header = oldest_;
+    unlink(header);
+    munmap(header, header->total);
+  }
+}
+
+std::uint64_t CappedAllocator::footprint_limit() const noexcept {
+  return counters_.cap == 0 ? high_ : std::min(high_, counters_.cap);
+}
+
+CappedAllocator::Header* CappedAllocator::map_or_reuse(std::uint64_t total) {
+  Header*& slot = kept_[total];  // made here, so that freeing never allocates
+  if (Header* header = slot) {
+    unlink(header);
+    ++counters_.reused;
+    return header;
+  }
+  drop_oldest_until(std::max(footprint_limit(), counters_.live + total) - total);
+  void* block = mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return block == MAP_FAILED ? nullptr : static_cast<Header*>(block);
+}
+
+void CappedAllocator::keep_or_unmap(Header* header) noexcept {
+  header->older = newest_;
+  header->newer = nullptr;
+  (newest_ ? newest_->newer : oldest_) = header;
+  newest_ = header;
+  Header*& slot = kept_.find(header->total)->second;
+  header->same_older = slot;
+  header->same_newer = nullptr;
+  if (slot) slot->same_newer = header;
+  slot = header;
+  counters_.kept += header->total;
+  drop_oldest_until(footprint_limit());
+}
+
+c10::DataPtr CappedAllocator::allocate(std::size_t bytes) {
+  const c10::Device cpu(c10::DeviceType::CPU);
+  if (bytes == 0) return {nullptr, nullptr, &release, cpu};
+  const bool mapped = bytes >= mapped_from;
+  const std::lock_guard lock(mutex_);
+  ++counters_.allocations;
+  const bool planted = fail_in_ != 0 && --fail_in_ == 0;
+  if (planted || bytes > (std::uint64_t{1} << 62)) refuse(bytes, true);
+  const std::uint64_t total = mapped ? (bytes + header_bytes + page - 1) / page * page : bytes + header_bytes + malloc_overhead;
+  if (counters_.cap != 0 && counters_.live + total > counters_.cap) refuse(bytes, true);
+  Header* header = nullptr;
+  if (mapped) {
+    header = map_or_reuse(total);
+  } else {
+    void* block = nullptr;
+    if (posix_memalign(&block, header_bytes, bytes + header_bytes) == 0) header = static_cast<Header*>(block);
+  }
+  if (header == nullptr) refuse(bytes, false);
+  const Account account = current_account();
+  *header = {total, mapped, account, nullptr, nullptr, nullptr, nullptr};
+  counters_.live += total;
+  counters_.by_account[static_cast<std::size_t>(account)] += total;
+  counters_.peak = std::max(counters_.peak, counters_.live);
+  high_ = std::max(high_, counters_.live);
+  // A small block may have filled what kept ones held.
+  drop_oldest_until(footprint_limit());
+  void* data = reinterpret_cast<std::uint8_t*>(header) + header_bytes;
+  return {data, data, &release, cpu};
+}
+
+void CappedAllocator::release(void* data) {
+  if (data == nullptr) return;
+  auto* header = reinterpret_cast<Header*>(static_cast<std::uint8_t*>(data) - header_bytes);
+  CappedAllocator& allocator = instance();
+  const std::lock_guard lock(allocator.mutex_);
+  allocator.counters_.live -= header->total;
+  allocator.counters_.by_account[static_cast<std::size_t>(header->account)] -= header->total;
+  if (header->mapped) allocator.keep_or_unmap(header);
+  else std::free(header);
+}
+
+c10::DeleterFnPtr CappedAllocator::raw_deleter() const { return &release; }
+
+void CappedAllocator::copy_data(void* to, const void* from, std::size_t bytes) const { default_copy_data(to, from, bytes); }
+
+}  // namespace sluice

@@ -1,0 +1,93 @@
+// The allocator of all CPU tensors: capped, counted by account, and its memory follows what lives.
+//
+//   auto& allocator = CappedAllocator::install();
+//   allocator.set_cap(512 * MiB);
+//   { AccountScope parameters(Account::parameters); model = build(); }
+//   allocator.counters().live;
+//
+// Past the cap it throws c10::OutOfMemoryError, as the allocators of devices do; LibTorch's own throws a plain c10::Error.
+// Blocks are 64-byte aligned. Large ones are mapped one by one and kept for reuse as long as live and kept bytes together
+// stay within the peak of the live bytes: keeping never raises the process's peak.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <mutex>
+#include <unordered_map>
+
+#include <c10/core/Allocator.h>
+
+#include "framework/memory/ledger.hpp"
+
+namespace sluice {
+
+class CappedAllocator final : public c10::Allocator {
+  struct Key {};
+
+ public:
+  explicit CappedAllocator(Key) {}  // there is one: install()
+  // Takes the place of LibTorch's CPU allocator for the rest of the process. Blocks made before stay with their own.
+  static CappedAllocator& install();
+
+  // 0: no cap. Bytes that live already are not taken back.
+  void set_cap(std::uint64_t bytes);
+
+  struct Counters {
+    std::uint64_t cap = 0;
+    std::uint64_t live = 0;        // as the system rounds them, headers included
+    std::uint64_t peak = 0;        // of live, since the last reset_peak()
+    std::uint64_t kept = 0;        // freed blocks that wait for reuse
+    std::uint64_t allocations = 0;
+    std::uint64_t reused = 0;
+    std::array<std::uint64_t, static_cast<int>(Account::count_)> by_account{};
+    [[nodiscard]] std::uint64_t of(Account account) const { return by_account[static_cast<std::size_t>(account)]; }
+  };
+  [[nodiscard]] Counters counters() const;
+  void reset_peak();
+  void trim();  // gives the kept blocks back to the system
+  // Moves a block to another account; false when the block is not ours.
+  bool retag(const c10::DataPtr& block, Account account);
+
+  // The n-th allocation from now on (1: the next) fails as at the cap, once; 0: none. For tests of recovery.
+  void fail_at(std::uint64_t n);
+
+  c10::DataPtr allocate(std::size_t bytes) override;
+  c10::DeleterFnPtr raw_deleter() const override;
+  void copy_data(void* to, const void* from, std::size_t bytes) const override;
+
+ private:
+  friend class AccountScope;
+  struct Header;
+
+  static CappedAllocator& instance();
+  static void release(void* data);
+  static Account& current_account();
+  [[noreturn]] void refuse(std::uint64_t bytes, bool at_cap);
+  Header* map_or_reuse(std::uint64_t total);
+  void keep_or_unmap(Header* header) noexcept;
+  void unlink(Header* header) noexcept;
+  void drop_oldest_until(std::uint64_t footprint) noexcept;
+  [[nodiscard]] std::uint64_t footprint_limit() const noexcept;
+
+  mutable std::mutex mutex_;
+  Counters counters_;
+  std::uint64_t high_ = 0;  // peak of live over the whole process: what keeping may fill up to
+  std::uint64_t fail_in_ = 0;
+  std::unordered_map<std::uint64_t, Header*> kept_;  // by size: the newest of a list
+  Header* oldest_ = nullptr;
+  Header* newest_ = nullptr;
+};
+
+// Tensors allocated on this thread while it lives belong to the account. Without one: activations.
+class AccountScope {
+ public:
+  explicit AccountScope(Account account);
+  ~AccountScope();
+  AccountScope(const AccountScope&) = delete;
+  AccountScope& operator=(const AccountScope&) = delete;
+
+ private:
+  Account before_;
+};
+
+}  // namespace sluice
