@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "framework/state/disk.hpp"
+#include "framework/state/manifest.hpp"
 #include "framework/state/safetensors.hpp"
 
 namespace sluice {
@@ -41,7 +42,7 @@ class Checkpoint {
   // Throws Error(Code::data) that says what is wrong, Error(Code::io) when it cannot be read.
   Checkpoint(Disk& disk, std::filesystem::path folder);
 
-  [[nodiscard]] std::int64_t step() const { return step_; }
+  [[nodiscard]] std::int64_t step() const { return manifest_.step; }
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
   [[nodiscard]] const SafetensorsFile& model() const { return model_; }
   [[nodiscard]] const SafetensorsFile& optimizer() const { return optimizer_; }
@@ -50,24 +51,11 @@ class Checkpoint {
   [[nodiscard]] std::optional<std::vector<std::byte>> blob(std::string_view name) const;
 
  private:
-  friend class CheckpointStore;
-  struct File {
-    std::string name;
-    std::uint64_t bytes = 0;
-    std::string hash;
-  };
-  struct Manifest {
-    std::int64_t step = 0;
-    std::vector<File> files;
-    std::vector<std::pair<std::string, std::string>> blobs;  // stage name, file name
-  };
   Checkpoint(Disk& disk, std::filesystem::path folder, Manifest manifest);
-  static Manifest verified(Disk& disk, const std::filesystem::path& folder);
 
   Disk* disk_;
   std::filesystem::path folder_;
-  std::int64_t step_;
-  std::vector<std::pair<std::string, std::string>> blobs_;
+  Manifest manifest_;
   SafetensorsFile model_;
   SafetensorsFile optimizer_;
   std::string state_;
@@ -91,12 +79,12 @@ class CheckpointStore {
   };
   // The newest that verifies. Changes nothing on the disk.
   [[nodiscard]] Found newest() const;
-  // The one that `best` names; throws when it does not verify.
+  // The one that `best` names, if there is such a name; throws when it does not verify.
   [[nodiscard]] std::optional<Checkpoint> best() const;
   [[nodiscard]] std::vector<std::int64_t> steps() const;  // of all folders there, verified or not, ascending
 
   // Before the first save of a process: removes leftover `.tmp` folders and sets checkpoints of later steps aside as `step-N.refused`
-  // (they did not verify, or the run goes on from an earlier one). Returns what it set aside.
+  // (they did not verify, or the run goes on from an earlier one); `best` goes if it named one of them. Returns what it set aside.
   std::vector<std::filesystem::path> continue_from(std::int64_t step);
 
   struct Saved {
@@ -104,6 +92,7 @@ class CheckpointStore {
     std::uint64_t bytes = 0;
     double seconds = 0;
     std::vector<std::int64_t> removed;
+    std::string trouble;  // old ones that could not be removed, and why; the new one is durable all the same
   };
   struct SaveOptions {
     bool best = false;  // `best` names this one from now on
@@ -119,7 +108,8 @@ class CheckpointStore {
  private:
   [[nodiscard]] std::optional<std::int64_t> best_step() const;
   void point_best_at(std::int64_t step);
-  std::vector<std::int64_t> prune(std::int64_t newest);
+  void commit(const std::filesystem::path& temporary, const std::filesystem::path& final);
+  void prune(std::int64_t newest, Saved& saved);
 
   std::filesystem::path folder_;
   Options options_;

@@ -62,6 +62,8 @@ class InputFile {
 void write_file(Disk& disk, const std::filesystem::path& path, std::string_view text);
 // The whole file; refuses more than `limit` bytes.
 [[nodiscard]] std::string read_file(Disk& disk, const std::filesystem::path& path, std::uint64_t limit);
+// Takes the place of what `to` names. Not durable before sync_folder().
+void rename_path(Disk& disk, const std::filesystem::path& from, const std::filesystem::path& to);
 // Makes created, renamed and removed names in the folder durable.
 void sync_folder(Disk& disk, const std::filesystem::path& folder);
 // Makes the folder and its parents; what is there already is left alone. Durable.

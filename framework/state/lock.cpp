@@ -1,0 +1,61 @@
+// The run folder's lock, by flock(2).
+#include "framework/state/lock.hpp"
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <sluice/error.hpp>
+
+#include "framework/base/clock.hpp"
+#include "framework/base/strings.hpp"
+#include "framework/state/files.hpp"
+
+namespace sluice {
+namespace {
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
+}
+
+}  // namespace
+
+RunLock::RunLock(const std::filesystem::path& run_dir) {
+  make_folders(system_disk(), run_dir);
+  const auto path = run_dir / "lock";
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+  if (fd_ < 0) throw Error(Code::io, fmt::format("cannot open the run's lock: {}", std::strerror(errno)), "check the permissions of the folder", path.string());
+  int result = 0;
+  do result = ::flock(fd_, LOCK_EX | LOCK_NB);
+  while (result != 0 && errno == EINTR);
+  if (result != 0) {
+    const int error = errno;
+    std::array<char, 512> text{};
+    const auto count = ::pread(fd_, text.data(), text.size() - 1, 0);
+    ::close(std::exchange(fd_, -1));
+    if (error != EWOULDBLOCK)
+      throw Error(Code::io, fmt::format("cannot lock the run's folder: {}", std::strerror(error)), "choose a run.dir on a file system that has locks", path.string());
+    const std::string holder(trim(std::string_view(text.data(), count > 0 ? static_cast<std::size_t>(count) : 0)));
+    throw Error(Code::configuration, fmt::format("another run is working in this folder: {}", holder.empty() ? "it has just begun" : holder),
+                "wait for it, end it, or give this run a run.dir or run.name of its own", run_dir.string());
+  }
+  const std::string text = fmt::format("process {} on {}, since {}\n", ::getpid(), host_name(), utc_now());
+  // Only for the message above: the lock holds without it, on a full disk as well.
+  if (::ftruncate(fd_, 0) == 0) static_cast<void>(::pwrite(fd_, text.data(), text.size(), 0) < 0);
+}
+
+RunLock::RunLock(RunLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+RunLock::~RunLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+}  // namespace sluice
