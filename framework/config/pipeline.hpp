@@ -113,6 +113,7 @@ struct Pipeline {
   Table plan;  // [plan], kept as it is
   std::vector<std::filesystem::path> plugin_paths;  // [plugins] path, absolute
   std::map<std::string, std::string> environment;   // [env]
+  std::vector<std::string> notices;  // what a person should know, e.g. keys that went with a plugin that an override replaced
   std::string canonical;  // the merged file as TOML with every default, as written to the run's folder
 };
 

@@ -9,11 +9,12 @@
 
 namespace sluice {
 
-// file:line:column of a value, or "command line" with the override's text.
+// file:line:column of a value, or "command line" with the override's text (line 0). Columns count characters from 1.
 struct Place {
   std::string file;
   int line = 0;
   int column = 0;
+  int layer = 0;  // 0: the file at the bottom of `extends`; later layers have higher numbers, the command line the highest
   [[nodiscard]] std::string text() const {
     return line == 0 ? file : file + ":" + std::to_string(line) + ":" + std::to_string(column);
   }

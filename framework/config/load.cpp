@@ -1,0 +1,96 @@
+// Layers, overrides, keys, and what several keys must be together.
+#include "framework/config/load.hpp"
+
+#include <fmt/format.h>
+
+#include <sluice/error.hpp>
+
+#include "framework/base/strings.hpp"
+#include "framework/config/layers.hpp"
+#include "framework/config/problems.hpp"
+#include "framework/config/reader.hpp"
+#include "framework/config/tables.hpp"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+
+// [plugins] path comes first: the other sections are checked against what it adds.
+void add_plugin_paths(const Table& root, Catalogue& catalogue, Problems& problems) {
+  const Member* section = find(root, "plugins");
+  const Table* table = section ? as_table(section->value) : nullptr;
+  const Member* path = table ? find(*table, "path") : nullptr;
+  if (!path) return;
+  const auto add = [&](const Value& item) {
+    const std::string* text = as_text(item);
+    if (!text || text->empty() || text->find('\0') != std::string::npos) return;  // the reader reports it
+    try {
+      catalogue.add_path((folder_of(item.place) / *text).lexically_normal());
+    } catch (const Error& error) {
+      problems.add(item.place, fmt::format("plugins.path: {}", error.where().empty() ? error.message() : error.where() + ": " + error.message()), error.hint(), error.code());
+    }
+  };
+  if (const List* list = as_list(path->value))
+    for (const Value& item : *list) add(item);
+  else add(path->value);
+}
+
+// "augment.hflip", and "augment.hflip#2" for the second: the key of its random numbers.
+void name_stages(std::vector<StageConfig>& stages) {
+  std::map<std::string, int> seen;
+  for (StageConfig& stage : stages) {
+    const int nth = ++seen[stage.plugin.plugin];
+    stage.name = nth == 1 ? stage.plugin.plugin : fmt::format("{}#{}", stage.plugin.plugin, nth);
+  }
+}
+
+void check_together(const Pipeline& pipeline, Purpose purpose, const Place& file, Problems& problems) {
+  const RunConfig& run = pipeline.run;
+  if (run.epochs.given && run.steps.given)
+    problems.add(run.steps.place, "run.epochs and run.steps are both given", fmt::format("keep one of them; run.epochs stands at {}", run.epochs.place.text()));
+  if (purpose == Purpose::training && !run.epochs.given && !run.steps.given)
+    problems.add(file, "the length of the run is missing", "write [run] epochs = 10, or steps = 1000");
+
+  const BatchConfig& batch = pipeline.batch;
+  if (batch.microbatch.value > batch.size.value)
+    problems.add(batch.microbatch.place, fmt::format("batch.microbatch = {} is larger than batch.size = {}", batch.microbatch.value, batch.size.value),
+                 "a microbatch is a part of the batch: lower it, or raise batch.size");
+  const BatchNormConfig& norm = pipeline.model.batch_norm;
+  if (norm.mode == BatchNormConfig::Mode::group && norm.group > batch.size.value)
+    problems.add(norm.place, fmt::format("batch_norm.group = {} is larger than batch.size = {}", norm.group, batch.size.value), "statistics are taken over at most one batch");
+
+  const InputConfig& input = pipeline.model.input;
+  if (!input.mean.empty() && !input.std.empty() && input.mean.size() != input.std.size())
+    problems.add(pipeline.model.plugin.place, fmt::format("model.input has {} and {}", counted(input.mean.size(), "mean"), counted(input.std.size(), "std")),
+                 "give one of each for every channel");
+}
+
+}  // namespace
+
+Pipeline load_pipeline(const fs::path& file, const std::vector<std::string>& overrides, Catalogue& catalogue, Purpose purpose) {
+  Table root = read_layers(file);
+  apply_overrides(root, overrides);
+
+  Problems problems;
+  add_plugin_paths(root, catalogue, problems);
+
+  Pipeline pipeline;
+  pipeline.file = fs::absolute(file).lexically_normal();
+  const Place top{file.string(), 1, 1, command_line_layer - 1};
+  std::set<std::string> needs{"data"};
+  if (purpose == Purpose::training) needs.insert({"model", "loss", "optimizer"});
+  Reader reader(root, top, catalogue, std::move(needs), problems, pipeline.notices);
+  visit_pipeline(reader, pipeline);
+  reader.finish();
+  name_stages(pipeline.stages);
+  check_together(pipeline, purpose, top, problems);
+  problems.throw_if_any();
+
+  if (!pipeline.run.name.given) pipeline.run.name.value = file.stem().string();
+  if (!pipeline.run.dir.given) pipeline.run.dir.value = fs::current_path() / "runs" / pipeline.run.name.value;
+  pipeline.canonical = canonical_toml(pipeline, catalogue);
+  return pipeline;
+}
+
+}  // namespace sluice
