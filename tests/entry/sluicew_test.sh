@@ -69,7 +69,8 @@ folder, name, version, *cuda = sys.argv[1:]
 info = f"{name}-{version}.dist-info"
 with zipfile.ZipFile(f"{folder}/{name}-{version}-py3-none-any.whl", "w") as z:
     z.writestr(f"{name}/__init__.py", "")
-    z.writestr(f"{name}/version.py", f"from typing import Optional\n__version__ = '{version}'\ncuda: Optional[str] = {cuda[0]!r}\n" if cuda else f"from typing import Optional\n__version__ = '{version}'\ncuda: Optional[str] = None\n")
+    own = version + ("+cu130" if cuda else "")    # what the real CUDA build calls itself; to pip it is the plain version
+    z.writestr(f"{name}/version.py", f"__version__ = '{own}'\ncuda: Optional[str] = {(cuda[0] if cuda else None)!r}\n")
     z.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     z.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
     z.writestr(f"{info}/RECORD", "")
