@@ -1,9 +1,10 @@
 # One line of CMake a plugin: sluice_plugin(augment.hflip) builds augment/hflip.cpp into <name>.so.
-#   sluice_plugin(NAME [TORCH] [SOURCES file...] [LIBS target...])
-# NAME is kind.name; the default source is kind/name.cpp. TORCH links LibTorch (the training half of the SDK).
+#   sluice_plugin(NAME [TORCH] [NO_INSTALL] [SOURCES file...] [LIBS target...])
+# NAME is kind.name; the default source is kind/name.cpp. TORCH links LibTorch (the training half of the SDK);
+# NO_INSTALL leaves it out of our install tree (fixtures of tests).
 # Also shipped with the install tree, where plugins of other people use it.
 function(sluice_plugin name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "SOURCES;LIBS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH;NO_INSTALL" "" "SOURCES;LIBS")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "sluice_plugin(${name}): unknown argument ${arg_UNPARSED_ARGUMENTS}")
   endif()
@@ -25,5 +26,7 @@ function(sluice_plugin name)
   if(DEFINED SLUICE_PLUGIN_OUTPUT_DIRECTORY)
     set_target_properties(${target} PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${SLUICE_PLUGIN_OUTPUT_DIRECTORY}")
   endif()
-  set_property(GLOBAL APPEND PROPERTY SLUICE_PLUGIN_TARGETS ${target})
+  if(NOT arg_NO_INSTALL)
+    set_property(GLOBAL APPEND PROPERTY SLUICE_PLUGIN_TARGETS ${target})
+  endif()
 endfunction()

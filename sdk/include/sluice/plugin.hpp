@@ -89,6 +89,23 @@ template <class T> concept HasWrites = requires { { T::writes } -> std::converti
 template <class T> concept HasThreads = requires { { T::threads } -> std::convertible_to<std::uint32_t>; };
 template <class T> concept IsOrdered = requires { requires T::ordered; };
 
+// A default-constructed T can be made and destroyed at compile time.
+template <class T> constexpr bool make_and_destroy() {
+  T made{};
+  static_cast<void>(made);
+  return true;
+}
+template <class T> concept ConstantDefault = requires { typename std::bool_constant<make_and_destroy<T>()>; };
+
+template <class T> constexpr void record_fields(abi::Manifest& manifest, const T& defaults) {
+  std::apply(
+      [&](const auto&... all) {
+        static_assert(sizeof...(all) <= abi::max_fields, "a plugin has at most 24 fields");
+        ((manifest.fields[manifest.field_count++] = record_of(all, defaults.*(all.member))), ...);
+      },
+      T::fields);
+}
+
 // Everything about T that can be read at compile time.
 template <class T> consteval abi::Manifest make_manifest(std::string_view name, abi::Kind kind, std::uint32_t flags, std::string_view fingerprint) {
   abi::Manifest manifest{};
@@ -105,13 +122,15 @@ template <class T> consteval abi::Manifest make_manifest(std::string_view name, 
   if constexpr (HasWrites<T>) copy_text(manifest.writes, T::writes); else copy_text(manifest.writes, "*");
   if constexpr (HasThreads<T>) manifest.threads = T::threads;
   if constexpr (HasFields<T>) {
-    T defaults{};
-    std::apply(
-        [&](const auto&... all) {
-          static_assert(sizeof...(all) <= abi::max_fields, "a plugin has at most 24 fields");
-          ((manifest.fields[manifest.field_count++] = record_of(all, defaults.*(all.member))), ...);
-        },
-        T::fields);
+    if constexpr (ConstantDefault<T>) {
+      T defaults{};
+      record_fields(manifest, defaults);
+    } else {
+      // Members that cannot be destroyed at compile time (unique_ptr, mutex): made, read, and freed as bytes.
+      T* defaults = std::construct_at(std::allocator<T>().allocate(1));
+      record_fields(manifest, *defaults);
+      std::allocator<T>().deallocate(defaults, 1);
+    }
   }
   return manifest;
 }
