@@ -28,6 +28,12 @@ std::size_t utf8_length(std::string_view text, std::size_t at) {
   return length;
 }
 
+// C1 controls (U+0080 to U+009F) move a terminal's cursor as well.
+bool is_control(std::string_view text, std::size_t at, std::size_t length) {
+  const auto byte = static_cast<unsigned char>(text[at]);
+  return byte < 0x20 || byte == 0x7F || (length == 2 && byte == 0xC2 && static_cast<unsigned char>(text[at + 1]) < 0xA0);
+}
+
 }  // namespace
 
 std::string_view trim(std::string_view text) {
@@ -65,10 +71,7 @@ std::string in_quotes(std::string_view text) {
       break;
     }
     const auto length = utf8_length(text, i);
-    const auto byte = static_cast<unsigned char>(text[i]);
-    // C1 controls (U+0080 to U+009F) move a terminal's cursor as well.
-    const bool control = byte < 0x20 || byte == 0x7F || (length == 2 && byte == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0);
-    if (length == 0 || control) {
+    if (length == 0 || is_control(text, i, length)) {
       for (std::size_t k = 0; k < std::max<std::size_t>(length, 1); ++k) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i + k]));
     } else {
       out += text.substr(i, length);
@@ -84,6 +87,15 @@ std::string with_commas(std::uint64_t n) {
   std::string out = std::to_string(n);
   for (auto at = static_cast<std::ptrdiff_t>(out.size()) - 3; at > 0; at -= 3) out.insert(static_cast<std::size_t>(at), 1, ',');
   return out;
+}
+
+bool is_printable(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const auto length = utf8_length(text, i);
+    if (length == 0 || is_control(text, i, length)) return false;
+    i += length;
+  }
+  return true;
 }
 
 std::optional<std::size_t> first_bad_utf8(std::string_view text) {

@@ -21,6 +21,8 @@ namespace sluice {
 // 1600 -> "1,600".
 [[nodiscard]] std::string with_commas(std::uint64_t n);
 
+// Well-formed UTF-8 without control characters: may go to a terminal as it is.
+[[nodiscard]] bool is_printable(std::string_view text);
 // Offset of the first byte that is not well-formed UTF-8.
 [[nodiscard]] std::optional<std::size_t> first_bad_utf8(std::string_view text);
 

@@ -17,6 +17,8 @@ class Recipe {
   // Loads the plugin, creates an instance, sets its fields (nested plugin tables become Parts, recursively) and calls
   // check(). Errors carry the place of the value that is wrong.
   Recipe(Registry& registry, const PluginConfig& config);
+  // An instance with its defaults, of a plugin that is part of this program (tests, benchmarks). The descriptor outlives it.
+  explicit Recipe(const abi::Descriptor& descriptor);
   ~Recipe();
   Recipe(Recipe&&) noexcept;
   Recipe& operator=(Recipe&&) noexcept;
@@ -29,7 +31,7 @@ class Recipe {
  private:
   const abi::Descriptor* descriptor_ = nullptr;
   void* instance_ = nullptr;
-  std::vector<Recipe> parts_;
+  std::vector<std::unique_ptr<Recipe>> parts_;  // nested plugins; `instance_` points to theirs
 };
 
 // Throws the Error that a boundary call reported, with `where` in front; does nothing when status is 0.
