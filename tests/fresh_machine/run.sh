@@ -47,7 +47,8 @@ cp /etc/resolv.conf /etc/hosts "$root/etc/"
 python3 -m pip config list 2>/dev/null | sed -n "s/\\\\n/ /g; s/^global\.\([a-z-]*\)='\(.*\)'\$/\1 = \2/p" >"$root.pip" || :
 { echo '[global]'; cat "$root.pip"; } >"$root/etc/pip.conf"
 rm -f "$root.pip"
-folders=$({ cat "$root/etc/pip.conf" 2>/dev/null; env | grep '^PIP_'; } | grep -oE '(file://)?/[^ ,]+' | sed 's|^file://||' | sort -u)
+# A folder named simple is an index; what it lists lies beside it.
+folders=$({ cat "$root/etc/pip.conf" 2>/dev/null; env | grep '^PIP_'; } | grep -oE '(file://)?/[^ ,]+' | sed 's|^file://||; s|/simple/*$||' | sort -u)
 
 home=$root/root/sluice
 mkdir -p "$home"
