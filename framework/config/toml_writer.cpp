@@ -63,13 +63,13 @@ std::string toml_text(const Value& value) {
     std::string operator()(const List& list) const {
       std::vector<std::string> items;
       for (const Value& item : list) items.push_back(toml_text(item));
-      return "[" + join(items, ", ") + "]";
+      return fmt::format("[{}]", join(items, ", "));
     }
     std::string operator()(const Table& table) const {
       if (table.empty()) return "{}";
       std::vector<std::string> items;
       for (const Member& member : table) items.push_back(key_text(member.key) + " = " + toml_text(member.value));
-      return "{ " + join(items, ", ") + " }";
+      return fmt::format("{{ {} }}", join(items, ", "));
     }
   };
   return std::visit(Writer{}, value.data);
