@@ -7,7 +7,7 @@ set -eu
 source_dir=$1
 case_name=$2
 unset SLUICE_TORCH SLUICE_PACKAGES SLUICE_JOBS 2>/dev/null || :
-export LC_ALL="${SLUICE_TEST_LOCALE:-C}"
+export LC_ALL=de_DE.UTF-8                 # messages that are looked at must be asked for in English
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -151,7 +151,10 @@ packages_are_installed_once_and_by_group() {
 # Mistake caught: a bare apt error, from which nobody learns what to do.
 a_missing_network_is_explained() {
   fake apt-get <<'END'
-echo "E: Failed to fetch http://deb.debian.org/debian/x  Temporary failure resolving 'deb.debian.org'"
+case $LC_ALL in
+  C) echo "E: Failed to fetch http://deb.debian.org/debian/x  Temporary failure resolving 'deb.debian.org'" ;;
+  *) echo "E: Fehlschlag beim Holen von http://deb.debian.org/debian/x" ;;
+esac
 exit 100
 END
   run 1 train p.toml
@@ -183,6 +186,19 @@ a_failed_download_leaves_nothing_half_made() {
   not_there .venv.new
   wheel torch "$pinned+cpu"
   mkdir -p "$root/.venv.new/bin"      # as kill -9 leaves it
+  run 0 setup torch
+  kind_is cpu
+}
+
+# Mistake caught: an interrupted run leaves an environment that the next one takes for whole, or trips over.
+a_kill_in_the_middle_leaves_nothing_half_made() {
+  with_packages
+  setsid "$root/sluicew" setup torch >"$work/said" 2>&1 </dev/null &
+  until [ -e "$root/.venv.new" ]; do sleep 0.05; done
+  kill -TERM "-$!"
+  ! wait "$!" || broken "it went on"
+  not_there .venv
+  not_there .venv.new
   run 0 setup torch
   kind_is cpu
 }
