@@ -1,0 +1,1 @@
+sluice_plugin(loss.cross_entropy TORCH)

@@ -1,0 +1,3 @@
+sluice_plugin(metric.accuracy TORCH)
+sluice_plugin(metric.mean_class TORCH)
+sluice_plugin(metric.confusion TORCH)

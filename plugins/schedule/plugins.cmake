@@ -1,0 +1,5 @@
+sluice_plugin(schedule.constant TORCH)
+sluice_plugin(schedule.step TORCH)
+sluice_plugin(schedule.multistep TORCH)
+sluice_plugin(schedule.cosine TORCH)
+sluice_plugin(schedule.linear TORCH)
