@@ -1,0 +1,104 @@
+// One forward a microbatch; a video's views are summed as they come and divided when the next video begins.
+#include "framework/train/evaluation.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/log.h>
+#include <ATen/ops/softmax.h>
+
+#include "framework/train/pass.hpp"
+
+namespace sluice {
+namespace {
+
+constexpr std::string_view logits = "logits";
+
+bool of_clips(const at::Tensor& tensor, std::int64_t clips) { return tensor.dim() > 0 && tensor.size(0) == clips; }
+
+}  // namespace
+
+Evaluation::Evaluation(Model& model, Loss* loss, std::vector<NamedMetric>& metrics, EvalOptions options)
+    : model_(model), loss_(loss), metrics_(metrics), options_(std::move(options)) {
+  for (auto& metric : metrics_) metric.metric->reset();
+}
+
+void Evaluation::update(const Outputs& outputs, const Inputs& host) {
+  for (auto& metric : metrics_) metric.metric->update(outputs, host);
+}
+
+void Evaluation::complete_video() {
+  if (current_ < 0) return;
+  Outputs averaged;
+  for (const auto& [name, sum] : current_outputs_) {
+    at::Tensor mean = sum.is_floating_point() ? sum / static_cast<double>(current_views_) : sum;
+    // Back to logits whose softmax is the mean probability.
+    if (name == logits && options_.average == "prob" && current_views_ > 0 && options_.views > 1) mean = at::log(mean.clamp_min(1e-30));
+    averaged.set(name, mean);
+  }
+  update(averaged, current_host_);
+  if (on_video_) on_video_({current_, averaged, current_host_});
+  ++videos_;
+  current_ = -1;
+}
+
+void Evaluation::add(const Assembler& assembler, std::span<const FinishedSample> samples) {
+  if (samples.empty()) return;
+  const at::NoGradGuard no_grad;
+  model_.set_training(false);
+  const Microbatch microbatch = assembler.assemble(samples, assembler.extents(samples));
+  if (loss_) loss_->check(microbatch.host, options_.classes);
+  PlainPass pass(false, microbatch.keys);
+  const Outputs outputs = model_.forward(microbatch.inputs, pass);
+  if (loss_) {
+    const LossValue value = (*loss_)(outputs, microbatch.inputs, microbatch.host);
+    loss_sum_ += value.sum.item<double>();
+    weight_ += value.weight;
+  }
+  clips_ += microbatch.clips;
+
+  Outputs on_host;
+  for (const auto& [name, tensor] : outputs) on_host.set(name, tensor.to(at::kCPU));
+  if (options_.views <= 1 && !on_video_) {
+    update(on_host, microbatch.host);
+    videos_ += microbatch.clips;
+    return;
+  }
+  for (std::int64_t i = 0; i < microbatch.clips; ++i) {
+    const std::int64_t video = samples[static_cast<std::size_t>(i)].index / std::max<std::int64_t>(1, options_.views);
+    if (video != current_) {
+      complete_video();
+      current_ = video;
+      current_views_ = 0;
+      current_outputs_ = {};
+      current_host_ = {};
+      for (const auto& [name, tensor] : microbatch.host)
+        if (of_clips(tensor, microbatch.clips)) current_host_.set(name, tensor.narrow(0, i, 1).clone());
+    }
+    ++current_views_;
+    for (const auto& [name, tensor] : on_host) {
+      if (!of_clips(tensor, microbatch.clips)) continue;
+      at::Tensor row = tensor.narrow(0, i, 1);
+      if (name == logits && options_.average == "prob" && options_.views > 1) row = at::softmax(row.to(at::kDouble), -1);
+      const at::Tensor* sum = current_outputs_.find(name);
+      // Views of other lengths cannot be added; the first one speaks for the video.
+      if (sum == nullptr) current_outputs_.set(name, row.clone());
+      else if (sum->is_floating_point() && sum->sizes() == row.sizes()) current_outputs_.set(name, *sum + row);
+    }
+  }
+}
+
+EvalNumbers Evaluation::finish() {
+  complete_video();
+  EvalNumbers out;
+  if (loss_) out.numbers.emplace_back("loss", weight_ > 0 ? loss_sum_ / weight_ : 0.0);
+  for (const auto& metric : metrics_) {
+    for (const auto& [name, value] : metric.metric->result()) out.numbers.emplace_back(metric.name + "." + name, value);
+    if (auto table = metric.metric->table(); !table.empty()) out.tables.emplace_back(metric.name, std::move(table));
+  }
+  out.clips = clips_;
+  out.videos = videos_;
+  return out;
+}
+
+}  // namespace sluice

@@ -1,0 +1,80 @@
+// Evaluation of a split: every sample once, without gradients, views of a video averaged, metrics on the CPU.
+//
+//   Evaluation evaluation(model, loss, metrics, {.views = 3, .average = "prob"});
+//   for each batch: evaluation.add(assembler, batch.samples);
+//   const EvalNumbers numbers = evaluation.finish();
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <sluice/torch/network.hpp>
+#include <sluice/torch/training.hpp>
+
+#include "framework/train/assemble.hpp"
+
+namespace sluice {
+
+struct NamedMetric {
+  std::string name;  // "accuracy", "accuracy#2"
+  std::unique_ptr<Metric> metric;
+};
+
+struct EvalOptions {
+  std::int64_t views = 1;       // clips of each video, adjacent
+  std::string average = "prob";  // prob: mean of softmax; score: mean of logits
+  std::int64_t classes = 0;
+};
+
+struct EvalNumbers {
+  std::vector<std::pair<std::string, double>> numbers;  // "loss", then "accuracy.top1", ...
+  std::vector<std::pair<std::string, std::string>> tables;
+  std::int64_t clips = 0;
+  std::int64_t videos = 0;
+};
+
+// What the model said of one video, averaged over its views: rows of one.
+struct VideoOutputs {
+  std::int64_t video = 0;  // number in its split
+  Outputs outputs;
+  Inputs host;
+};
+
+class Evaluation {
+ public:
+  // `loss` may be null: then there is none to report. Resets the metrics.
+  Evaluation(Model& model, Loss* loss, std::vector<NamedMetric>& metrics, EvalOptions options);
+
+  // The samples of one microbatch, in order over the whole evaluation.
+  void add(const Assembler& assembler, std::span<const FinishedSample> samples);
+  [[nodiscard]] EvalNumbers finish();
+
+  // Called with each video as it is complete, e.g. to print its labels.
+  void on_video(std::function<void(const VideoOutputs&)> callback) { on_video_ = std::move(callback); }
+
+ private:
+  void complete_video();
+  void update(const Outputs& outputs, const Inputs& host);
+
+  Model& model_;
+  Loss* loss_;
+  std::vector<NamedMetric>& metrics_;
+  EvalOptions options_;
+  std::function<void(const VideoOutputs&)> on_video_;
+  double loss_sum_ = 0;
+  double weight_ = 0;
+  std::int64_t clips_ = 0;
+  std::int64_t videos_ = 0;
+  // The video whose views are coming in.
+  std::int64_t current_ = -1;
+  std::int64_t current_views_ = 0;
+  Outputs current_outputs_;  // sums
+  Inputs current_host_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,48 @@
+// Segments run straight through; draws are keyed by (sample, segment, draw).
+#include "framework/train/pass.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/where.h>
+
+#include <sluice/error.hpp>
+#include <sluice/rng.hpp>
+
+#include "framework/train/dropout.hpp"
+
+namespace sluice {
+namespace {
+
+// FNV-1a (Fowler, Noll, Vo), mixed: the same on every machine, unlike std::hash.
+std::uint64_t hash_of(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return mix_bits(hash);
+}
+
+}  // namespace
+
+Pass::Tensors PlainPass::run_segment(std::string_view name, Function function, Tensors inputs) {
+  const auto found = runs_.emplace(std::string(name), 0).first;
+  const Place outside = place_;
+  place_ = {mix_bits(outside.segment ^ hash_of(name)) + found->second++, 0};
+  Tensors out = function(inputs);
+  place_ = outside;
+  return out;
+}
+
+at::Tensor PlainPass::run_dropout(const at::Tensor& x, double p, bool whole_sample) {
+  if (!(p >= 0 && p < 1)) throw Error(Code::configuration, "dropout takes a probability in [0, 1), not " + std::to_string(p));
+  if (!training_ || p == 0) return x;
+  if (x.dim() == 0 || x.size(0) != static_cast<std::int64_t>(keys_.size()))
+    throw Error(Code::plugin, "pass.dropout got a tensor whose axis 0 is not the clip: " + std::to_string(x.dim() == 0 ? 0 : x.size(0)) + " instead of " +
+                                  std::to_string(keys_.size()));
+  const std::uint64_t draw = mix_bits(place_.segment + place_.draws++);
+  std::vector<std::uint64_t> keys;
+  keys.reserve(keys_.size());
+  for (const auto key : keys_) keys.push_back(mix_bits(key ^ draw));
+  // where() keeps the mask of one byte an element for the backward pass, and nothing else.
+  return at::where(dropout_mask(x, keys, p, whole_sample), x / (1 - p), 0.0);
+}
+
+}  // namespace sluice

@@ -1,0 +1,136 @@
+// Accumulation of sums, then one division: a mean of means is wrong as soon as weights differ.
+#include "framework/train/step.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_div.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+
+#include <sluice/error.hpp>
+
+#include "framework/train/capped_allocator.hpp"
+#include "framework/train/pass.hpp"
+
+namespace sluice {
+
+Step::Step(Model& model, Loss& loss, Optimizer& optimizer, StepOptions options) : model_(model), loss_(loss), optimizer_(optimizer), options_(options) {
+  for (auto& weight : model_.weights()) weights_.push_back(weight.tensor);
+  for (auto& statistic : model_.statistics()) statistics_.push_back(statistic.tensor);
+}
+
+void Step::remember_statistics() {
+  remembered_.clear();
+  for (const auto& statistic : statistics_) remembered_.push_back(statistic.clone());
+}
+
+void Step::restore_statistics() {
+  const at::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < remembered_.size(); ++i) statistics_[i].copy_(remembered_[i]);
+}
+
+void Step::drop_gradients() {
+  for (auto& weight : weights_) weight.mutable_grad().reset();
+}
+
+void Step::tag_gradients() {
+  auto& allocator = CappedAllocator::install();
+  for (const auto& weight : weights_)
+    if (weight.grad().defined() && weight.grad().is_cpu()) allocator.retag(weight.grad().storage().data_ptr(), Account::gradients);
+}
+
+StepResult Step::accumulate(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on) {
+  StepResult result;
+  model_.set_training(true);
+  drop_gradients();
+  at::Tensor sum;
+  std::vector<std::pair<std::string, at::Tensor>> scalars;
+  for (const auto& make : microbatches) {
+    {
+      const Microbatch microbatch = make();
+      loss_.check(microbatch.host, options_.classes);
+      PlainPass pass(true, microbatch.keys);
+      const Outputs outputs = model_.forward(microbatch.inputs, pass);
+      LossValue value = loss_(outputs, microbatch.inputs, microbatch.host);
+      if (!value.sum.defined() || value.sum.numel() != 1)
+        throw Error(Code::plugin, "the loss returned no scalar as its sum", "return {sum, weight}: the sum over the clips and how many of them count");
+      if (!(value.weight >= 0) || !std::isfinite(value.weight))
+        throw Error(Code::plugin, "the loss returned the weight " + std::to_string(value.weight), "a weight is zero or positive");
+      result.clips += microbatch.clips;
+      result.weight += value.weight;
+      const at::Tensor own = value.sum.detach().to(at::kDouble);
+      sum = sum.defined() ? sum + own : own;
+      for (std::size_t i = 0; i < value.scalars.size(); ++i) {
+        const at::Tensor number = value.scalars[i].second.detach().to(at::kDouble);
+        if (i < scalars.size()) scalars[i].second = scalars[i].second + number;
+        else scalars.emplace_back(value.scalars[i].first, number);
+      }
+      if (value.weight > 0) value.sum.backward();
+    }
+    tag_gradients();
+    if (go_on && !go_on() && &make != &microbatches.back()) {
+      result.abandoned = true;
+      drop_gradients();
+      return result;
+    }
+  }
+  if (result.weight > 0) {
+    result.loss = sum.item<double>() / result.weight;
+    for (const auto& [name, total] : scalars) result.scalars.emplace_back(name, total.item<double>() / result.weight);
+  }
+  return result;
+}
+
+void Step::commit(StepResult& result, double lr) {
+  if (result.abandoned || result.weight == 0 || !std::isfinite(result.loss)) {
+    drop_gradients();
+    return;
+  }
+  std::vector<at::Tensor> gradients;
+  for (auto& weight : weights_)
+    if (weight.grad().defined()) gradients.push_back(weight.mutable_grad());
+  if (!gradients.empty()) {
+    at::_foreach_div_(gradients, result.weight);
+    if (options_.clip_norm > 0) {
+      // Pascanu, Mikolov, Bengio 2013; the formula of torch.nn.utils.clip_grad_norm_.
+      const at::Tensor norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients, 2)), 2);
+      at::_foreach_mul_(gradients, (options_.clip_norm / (norm + 1e-6)).clamp_max(1.0));
+      result.gradient_norm = norm.item<double>();
+    }
+    if (result.gradient_norm == 0 || std::isfinite(result.gradient_norm)) {
+      optimizer_.step(lr);
+      result.updated = true;
+    }
+  }
+  drop_gradients();
+}
+
+StepResult Step::run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const GoOn& go_on) {
+  if (batch.empty()) return {};
+  const auto extents = assembler.extents(batch);
+  std::vector<std::function<Microbatch()>> microbatches;
+  const auto each = static_cast<std::size_t>(options_.microbatch);
+  for (std::size_t at = 0; at < batch.size(); at += each) {
+    const auto part = batch.subspan(at, std::min(each, batch.size() - at));
+    microbatches.emplace_back([&assembler, &extents, part] { return assembler.assemble(part, extents); });
+  }
+  remember_statistics();
+  try {
+    StepResult result = accumulate(microbatches, go_on);
+    commit(result, lr);
+    if (!result.updated) restore_statistics();
+    return result;
+  } catch (...) {
+    drop_gradients();
+    restore_statistics();
+    throw;
+  }
+}
+
+}  // namespace sluice

@@ -1,0 +1,65 @@
+// A logical batch becomes one optimizer step: cut into microbatches, sums of loss and weight, one division, one update.
+// However it is cut, the gradient is that of sum(loss) / sum(weight) over the whole batch.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <sluice/torch/network.hpp>
+#include <sluice/torch/training.hpp>
+
+#include "framework/train/assemble.hpp"
+
+namespace sluice {
+
+struct StepOptions {
+  std::int64_t microbatch = 1;
+  double clip_norm = 0;  // 0: no clipping
+  std::int64_t classes = 0;
+};
+
+struct StepResult {
+  bool updated = false;    // false: nothing to learn from (weight 0), not finite, or abandoned
+  bool abandoned = false;  // go_on() said so between two microbatches
+  double loss = 0;         // sum / weight
+  double weight = 0;
+  double gradient_norm = 0;  // before clipping; 0 without clipping
+  std::vector<std::pair<std::string, double>> scalars;
+  std::int64_t clips = 0;
+};
+
+class Step {
+ public:
+  Step(Model& model, Loss& loss, Optimizer& optimizer, StepOptions options);
+
+  // Called after each microbatch; returns whether to go on.
+  using GoOn = std::function<bool()>;
+  // Gradients are gone when it returns. Where it made no update, weights, statistics and optimizer are as before; also when it
+  // throws, which is whatever model and loss throw, c10::OutOfMemoryError among it.
+  StepResult run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const GoOn& go_on = {});
+
+  // The first half alone: gradients of the sums, not divided. For measuring and for tests.
+  StepResult accumulate(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on = {});
+  // The second half: divides, clips, updates.
+  void commit(StepResult& result, double lr);
+  void drop_gradients();
+
+ private:
+  void tag_gradients();
+  void remember_statistics();
+  void restore_statistics();
+
+  Model& model_;
+  Loss& loss_;
+  Optimizer& optimizer_;
+  StepOptions options_;
+  std::vector<at::Tensor> weights_;
+  std::vector<at::Tensor> statistics_;
+  std::vector<at::Tensor> remembered_;
+};
+
+}  // namespace sluice
