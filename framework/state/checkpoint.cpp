@@ -163,7 +163,11 @@ CheckpointStore::Found CheckpointStore::newest() const {
 
 std::optional<std::int64_t> CheckpointStore::best_step() const {
   std::string target;
-  if (disk_->read_link((folder_ / "best").string(), target) != 0) return std::nullopt;
+  if (uninterrupted([&] { return disk_->read_link((folder_ / "best").string(), target); }) != 0) {
+    // What cannot be read may be there: to take it for absent would let prune() remove the best.
+    if (errno == ENOENT || errno == EINVAL) return std::nullopt;
+    throw Error(Code::io, fmt::format("cannot read the link: {}", std::strerror(errno)), {}, (folder_ / "best").string());
+  }
   return step_of_name(target);
 }
 
@@ -183,7 +187,8 @@ std::vector<fs::path> CheckpointStore::continue_from(std::int64_t step) {
   }
   fault_point<"checkpoint.start.cleaned">();
   if (const auto best = best_step(); best && *best > step) {
-    disk_->unlink((folder_ / "best").string());
+    if (uninterrupted([&] { return disk_->unlink((folder_ / "best").string()); }) != 0)
+      throw Error(Code::io, fmt::format("cannot remove the link: {}", std::strerror(errno)), {}, (folder_ / "best").string());
     changed = true;
   }
   for (const auto later : steps()) {
@@ -249,14 +254,14 @@ CheckpointStore::Saved CheckpointStore::save(const CheckpointContent& content, S
 }
 
 void CheckpointStore::commit(const fs::path& temporary, const fs::path& final) {
-  const bool replaces = disk_->exchange(temporary.string(), final.string()) == 0;
+  const bool replaces = uninterrupted([&] { return disk_->exchange(temporary.string(), final.string()); }) == 0;
   if (!replaces) {
     if (errno != ENOENT) {
       // A file system without exchange: the older checkpoint of this step is away for a moment, those before it are not.
       fs::path old = final;
       old += ".old.tmp";
       remove_folder(*disk_, old);
-      if (disk_->rename(final.string(), old.string()) != 0 && errno != ENOENT)
+      if (uninterrupted([&] { return disk_->rename(final.string(), old.string()); }) != 0 && errno != ENOENT)
         throw Error(Code::io, fmt::format("cannot replace the checkpoint: {}", std::strerror(errno)), {}, final.string());
     }
     rename_path(*disk_, temporary, final);
@@ -277,8 +282,8 @@ void CheckpointStore::mark_best(std::int64_t step) {
 void CheckpointStore::point_best_at(std::int64_t step) {
   if (best_step() == step) return;
   const std::string beside = (folder_ / "best.tmp").string();
-  disk_->unlink(beside);
-  if (disk_->link(name_of_step(step), beside) != 0)
+  uninterrupted([&] { return disk_->unlink(beside); });
+  if (uninterrupted([&] { return disk_->link(name_of_step(step), beside); }) != 0)
     throw Error(Code::io, fmt::format("cannot make the link to {}: {}", name_of_step(step), std::strerror(errno)), {}, beside);
   fault_point<"checkpoint.best.linked">();
   rename_path(*disk_, beside, folder_ / "best");

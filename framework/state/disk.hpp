@@ -2,6 +2,7 @@
 // Nothing in sluice that must survive a crash writes to a disk by another way.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -37,5 +38,13 @@ class Disk {
 
 // The machine's own. Lives for ever.
 [[nodiscard]] Disk& system_disk();
+
+// The call once more as long as a signal interrupts it.
+template <class Call> auto uninterrupted(Call call) {
+  for (;;) {
+    const auto result = call();
+    if (result != -1 || errno != EINTR) return result;
+  }
+}
 
 }  // namespace sluice

@@ -19,13 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-template <class Call> auto again(Call call) {
-  for (;;) {
-    const auto result = call();
-    if (result != -1 || errno != EINTR) return result;
-  }
-}
-
 fs::path parent_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
 
 [[noreturn]] void fail(Disk& disk, const fs::path& path, const std::string& doing, int error) {
@@ -49,7 +42,7 @@ std::string bytes_at(std::uint64_t bytes, std::uint64_t offset) {
 }  // namespace
 
 OutputFile::OutputFile(Disk& disk, fs::path path) : disk_(&disk), path_(std::move(path)) {
-  fd_ = again([&] { return disk_->open(path_.string(), O_WRONLY | O_CREAT | O_TRUNC, 0666); });
+  fd_ = uninterrupted([&] { return disk_->open(path_.string(), O_WRONLY | O_CREAT | O_TRUNC, 0666); });
   if (fd_ < 0) fail(*disk_, path_, "create the file", errno);
 }
 
@@ -62,7 +55,7 @@ OutputFile::~OutputFile() {
 
 void OutputFile::reserve(std::uint64_t bytes) {
   if (bytes == 0) return;
-  if (again([&] { return disk_->allocate(fd_, bytes); }) == 0) return;
+  if (uninterrupted([&] { return disk_->allocate(fd_, bytes); }) == 0) return;
   const int error = errno;
   if (error == EOPNOTSUPP || error == ENOSYS || error == EINVAL) return;
   fail(*disk_, path_, fmt::format("reserve {} bytes", with_commas(bytes)), error);
@@ -70,7 +63,7 @@ void OutputFile::reserve(std::uint64_t bytes) {
 
 void OutputFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const auto count = again([&] { return disk_->pwrite(fd_, bytes.data(), bytes.size(), written_); });
+    const auto count = uninterrupted([&] { return disk_->pwrite(fd_, bytes.data(), bytes.size(), written_); });
     if (count <= 0) fail(*disk_, path_, "write " + bytes_at(bytes.size(), written_), count == 0 ? ENOSPC : errno);
     written_ += static_cast<std::uint64_t>(count);
     bytes = bytes.subspan(static_cast<std::size_t>(count));
@@ -80,7 +73,7 @@ void OutputFile::write(std::span<const std::byte> bytes) {
 void OutputFile::write(std::string_view text) { write(std::as_bytes(std::span(text))); }
 
 void OutputFile::sync() {
-  if (again([&] { return disk_->sync(fd_); }) != 0) fail(*disk_, path_, fmt::format("make {} bytes durable", with_commas(written_)), errno);
+  if (uninterrupted([&] { return disk_->sync(fd_); }) != 0) fail(*disk_, path_, fmt::format("make {} bytes durable", with_commas(written_)), errno);
 }
 
 void OutputFile::close() {
@@ -91,9 +84,9 @@ void OutputFile::close() {
 
 InputFile::InputFile(Disk& disk, fs::path path) : disk_(&disk), path_(std::move(path)) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer; a regular file takes no notice of it.
-  fd_ = again([&] { return disk_->open(path_.string(), O_RDONLY | O_NONBLOCK | O_NOCTTY, 0); });
+  fd_ = uninterrupted([&] { return disk_->open(path_.string(), O_RDONLY | O_NONBLOCK | O_NOCTTY, 0); });
   if (fd_ < 0) fail(*disk_, path_, "open the file", errno);
-  const auto size = disk_->size(fd_);
+  const auto size = uninterrupted([&] { return disk_->size(fd_); });
   if (size < 0) {
     const int error = errno;
     disk_->close(std::exchange(fd_, -1));
@@ -112,7 +105,7 @@ InputFile::~InputFile() {
 
 void InputFile::read(std::uint64_t offset, std::span<std::byte> into) const {
   while (!into.empty()) {
-    const auto count = again([&] { return disk_->pread(fd_, into.data(), into.size(), offset); });
+    const auto count = uninterrupted([&] { return disk_->pread(fd_, into.data(), into.size(), offset); });
     if (count < 0) fail(*disk_, path_, "read " + bytes_at(into.size(), offset), errno);
     if (count == 0) throw Error(Code::io, fmt::format("the file ends at {}, {} are missing", with_commas(offset), counted(into.size(), "byte")), {}, path_.string());
     offset += static_cast<std::uint64_t>(count);
@@ -145,13 +138,13 @@ std::string read_file(Disk& disk, const fs::path& path, std::uint64_t limit) {
 }
 
 void rename_path(Disk& disk, const fs::path& from, const fs::path& to) {
-  if (again([&] { return disk.rename(from.string(), to.string()); }) != 0) fail(disk, from, "rename it to " + to.string(), errno);
+  if (uninterrupted([&] { return disk.rename(from.string(), to.string()); }) != 0) fail(disk, from, "rename it to " + to.string(), errno);
 }
 
 void sync_folder(Disk& disk, const fs::path& folder) {
-  const int fd = again([&] { return disk.open(folder.string(), O_RDONLY | O_DIRECTORY, 0); });
+  const int fd = uninterrupted([&] { return disk.open(folder.string(), O_RDONLY | O_DIRECTORY, 0); });
   if (fd < 0) fail(disk, folder, "open the folder", errno);
-  const int result = again([&] { return disk.sync(fd); });
+  const int result = uninterrupted([&] { return disk.sync(fd); });
   const int error = errno;
   disk.close(fd);
   // EINVAL: a file system that has no such thing (some network and FUSE ones); there is nothing more that could be done.
@@ -159,11 +152,12 @@ void sync_folder(Disk& disk, const fs::path& folder) {
 }
 
 void make_folders(Disk& disk, const fs::path& folder) {
-  if (disk.make_folder(folder.string()) != 0) {
+  const auto make = [&] { return uninterrupted([&] { return disk.make_folder(folder.string()); }); };
+  if (make() != 0) {
     if (errno == EEXIST) return;
     if (errno != ENOENT || !folder.has_parent_path() || folder.parent_path() == folder) fail(disk, folder, "make the folder", errno);
     make_folders(disk, folder.parent_path());
-    if (disk.make_folder(folder.string()) != 0 && errno != EEXIST) fail(disk, folder, "make the folder", errno);
+    if (make() != 0 && errno != EEXIST) fail(disk, folder, "make the folder", errno);
   }
   sync_folder(disk, parent_of(folder));
 }
@@ -171,14 +165,14 @@ void make_folders(Disk& disk, const fs::path& folder) {
 void remove_folder(Disk& disk, const fs::path& folder) {
   for (const auto& name : list_folder(disk, folder)) {
     const fs::path path = folder / name;
-    if (again([&] { return disk.unlink(path.string()); }) != 0 && errno != ENOENT) fail(disk, path, "remove the file", errno);
+    if (uninterrupted([&] { return disk.unlink(path.string()); }) != 0 && errno != ENOENT) fail(disk, path, "remove the file", errno);
   }
-  if (again([&] { return disk.remove_folder(folder.string()); }) != 0 && errno != ENOENT) fail(disk, folder, "remove the folder", errno);
+  if (uninterrupted([&] { return disk.remove_folder(folder.string()); }) != 0 && errno != ENOENT) fail(disk, folder, "remove the folder", errno);
 }
 
 std::vector<std::string> list_folder(Disk& disk, const fs::path& folder) {
   std::vector<std::string> names;
-  if (again([&] { names.clear(); return disk.list(folder.string(), names); }) != 0) {
+  if (uninterrupted([&] { names.clear(); return disk.list(folder.string(), names); }) != 0) {
     if (errno == ENOENT) return {};
     fail(disk, folder, "list the folder", errno);
   }
