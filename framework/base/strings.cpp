@@ -137,8 +137,8 @@ std::vector<std::string> nearest(std::string_view name, const std::vector<std::s
   }
   std::sort(ranked.begin(), ranked.end());
   std::vector<std::string> out;
-  for (const auto& [distance, candidate] : ranked)
-    if (out.size() < limit && std::find(out.begin(), out.end(), candidate) == out.end()) out.push_back(candidate);
+  for (const auto& [distance, candidate] : ranked)  // not what is much farther than the best
+    if (distance <= ranked.front().first + 1 && out.size() < limit && std::find(out.begin(), out.end(), candidate) == out.end()) out.push_back(candidate);
   return out;
 }
 

@@ -45,11 +45,17 @@ void name_stages(std::vector<StageConfig>& stages) {
   }
 }
 
-void check_together(const Pipeline& pipeline, Purpose purpose, const Place& file, Problems& problems) {
+bool has_key(const Table& root, std::string_view section, std::string_view key) {
+  const Member* there = find(root, section);
+  const Table* table = there ? as_table(there->value) : nullptr;
+  return table && find(*table, key);
+}
+
+void check_together(const Pipeline& pipeline, const Table& root, Purpose purpose, const Place& file, Problems& problems) {
   const RunConfig& run = pipeline.run;
   if (run.epochs.given && run.steps.given)
     problems.add(run.steps.place, "run.epochs and run.steps are both given", fmt::format("keep one of them; run.epochs stands at {}", run.epochs.place.text()));
-  if (purpose == Purpose::training && !run.epochs.given && !run.steps.given)
+  if (purpose == Purpose::training && !has_key(root, "run", "epochs") && !has_key(root, "run", "steps"))
     problems.add(file, "the length of the run is missing", "write [run] epochs = 10, or steps = 1000");
 
   const BatchConfig& batch = pipeline.batch;
@@ -84,7 +90,7 @@ Pipeline load_pipeline(const fs::path& file, const std::vector<std::string>& ove
   visit_pipeline(reader, pipeline);
   reader.finish();
   name_stages(pipeline.stages);
-  check_together(pipeline, purpose, top, problems);
+  check_together(pipeline, root, purpose, top, problems);
   problems.throw_if_any();
 
   if (!pipeline.run.name.given) pipeline.run.name.value = file.stem().string();

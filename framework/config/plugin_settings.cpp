@@ -73,6 +73,11 @@ std::string did_you_mean(const std::vector<std::string>& names) {
   return text + "?";
 }
 
+// A number where text is wanted: its digits were meant.
+std::string quoting_hint(const Value& value) {
+  return as_list(value) || as_table(value) ? std::string() : fmt::format("write \"{}\"", shown(value));
+}
+
 class Checker {
  public:
   Checker(const Catalogue& catalogue, Problems& problems, std::vector<std::string>& notices)
@@ -89,7 +94,7 @@ class Checker {
     config.place = named->value.place;
     const std::string* name = as_text(named->value);
     if (!name || name->empty()) {
-      problems_.add(named->value.place, fmt::format("{}.plugin must name a plugin, not {}", table.path, name ? "nothing" : type_of(named->value)));
+      problems_.add(named->value.place, fmt::format("{}.plugin must name a plugin, not {}", table.path, name ? "nothing" : described(named->value)));
       return config;
     }
     config.plugin = *name;
@@ -201,7 +206,7 @@ class Checker {
     switch (static_cast<FieldType>(field.type)) {
       case FieldType::boolean:
         if (std::holds_alternative<bool>(value.data)) return value;
-        wrong(path, field, value, fmt::format("must be true or false, not {} {}", type_of(value), shown(value)));
+        wrong(path, field, value, fmt::format("must be true or false, not {}", described(value)));
         return std::nullopt;
       case FieldType::integer:
       case FieldType::real: return number(path, field, value, static_cast<FieldType>(field.type));
@@ -236,7 +241,7 @@ class Checker {
         return std::nullopt;
       }
     } else {
-      wrong(path, field, value, fmt::format("must be {}, not {} {}", wanted, type_of(value), shown(value)));
+      wrong(path, field, value, fmt::format("must be {}, not {}", wanted, described(value)));
       return std::nullopt;
     }
     if (!in_range(field, real)) {
@@ -251,7 +256,7 @@ class Checker {
     if (on_command_line(value.place) && !as_list(value) && !as_table(value) && !as_text(value)) out.data = toml_text(value);  // unquoted there
     const std::string* given = as_text(out);
     if (!given) {
-      wrong(path, field, value, fmt::format("must be text, not {} {}", type_of(value), shown(value)));
+      wrong(path, field, value, fmt::format("must be text, not {}", described(value)), quoting_hint(value));
       return std::nullopt;
     }
     if (given->find('\0') != std::string::npos) {
@@ -274,7 +279,7 @@ class Checker {
     const List* items = as_list(value);
     if (!items) {
       const std::string hint = as_table(value) ? std::string() : fmt::format("write [{}]", shown(value));
-      wrong(path, field, value, fmt::format("must be {}, not {} {}", type_text(field), type_of(value), shown(value)), hint);
+      wrong(path, field, value, fmt::format("must be {}, not {}", type_text(field), described(value)), hint);
       return std::nullopt;
     }
     List out;
@@ -292,7 +297,7 @@ class Checker {
   std::optional<Value> map(const std::string& path, const abi::FieldRecord& field, const Value& value) {
     const Table* table = as_table(value);
     if (!table) {
-      wrong(path, field, value, fmt::format("must be a table of texts, not {} {}", type_of(value), shown(value)), fmt::format("{} = {{ left = \"right\" }}", field.name));
+      wrong(path, field, value, fmt::format("must be a table of texts, not {}", described(value)), fmt::format("{} = {{ left = \"right\" }}", field.name));
       return std::nullopt;
     }
     Table out;
@@ -314,7 +319,7 @@ class Checker {
     } else if (as_text(value)) {
       table.keys.push_back({"plugin", value.place, value});  // short for { plugin = "..." }
     } else {
-      wrong(path, field, value, fmt::format("must be a table that names a {}, not {} {}", field.text, type_of(value), shown(value)), fmt::format("{} = {{ plugin = \"...\" }}", field.name));
+      wrong(path, field, value, fmt::format("must be a table that names a {}, not {}", field.text, described(value)), fmt::format("{} = {{ plugin = \"...\" }}", field.name));
       return std::nullopt;
     }
     PluginConfig nested = read(table, kinds);

@@ -130,11 +130,11 @@ void Reader::unknown_keys(const Level& level) {
     std::string hint;
     if (!problems_.many()) {
       if (level.path.empty() && as_table(member.value)) hint = foreign_section_hint(member.key);
+      if (hint.empty()) hint = foreign_key_hint(member.key, &member.value);
       if (hint.empty()) {
         const auto near = nearest(member.key, level.known, 1);
         if (!near.empty()) hint = fmt::format("did you mean {}?", near[0]);
       }
-      if (hint.empty()) hint = foreign_key_hint(member.key, &member.value);
       if (hint.empty()) hint = foreign_section_hint(member.key);
       if (hint.empty()) hint = fmt::format("{}: {}", level.path.empty() ? "the sections are" : "its keys are", join(level.known, ", "));
     }
@@ -148,7 +148,7 @@ void Reader::finish() { unknown_keys(levels_.front()); }
 bool Reader::read_bool(std::string_view name, const Value& value, std::string_view help, bool& out) {
   const auto* truth = std::get_if<bool>(&value.data);
   if (!truth) {
-    wrong(name, value, help, fmt::format("must be true or false, not {} {}", type_of(value), shown(value)));
+    wrong(name, value, help, fmt::format("must be true or false, not {}", described(value)));
     return false;
   }
   out = *truth;
@@ -160,8 +160,9 @@ bool Reader::read_text(std::string_view name, const Value& value, std::string_vi
   if (on_command_line(value.place) && !as_list(value) && !as_table(value) && !as_text(value)) text.data = toml_text(value);  // unquoted there
   const std::string* given = as_text(text);
   if (!given) {
-    const std::string hint = foreign_key_hint(name, &value);
-    wrong(name, value, help, fmt::format("must be text, not {} {}", type_of(value), shown(value)), hint);
+    std::string hint = foreign_key_hint(name, &value);
+    if (hint.empty() && !as_list(value) && !as_table(value)) hint = fmt::format("write \"{}\"", shown(value));
+    wrong(name, value, help, fmt::format("must be text, not {}", described(value)), hint);
     return false;
   }
   if (given->find('\0') != std::string::npos) {
@@ -189,7 +190,7 @@ bool Reader::read_real(std::string_view name, const Value& value, std::string_vi
   if (const auto* whole = std::get_if<std::int64_t>(&value.data)) real = static_cast<double>(*whole);
   else if (const auto* given = std::get_if<double>(&value.data)) real = *given;
   else {
-    wrong(name, value, help, fmt::format("must be {}, not {} {}", real_range(rule), type_of(value), shown(value)));
+    wrong(name, value, help, fmt::format("must be {}, not {}", real_range(rule), described(value)));
     return false;
   }
   if (!std::isfinite(real)) {
@@ -233,7 +234,7 @@ void Reader::key(std::string_view name, Placed<std::int64_t>& value, std::string
     return wrong(name, *given, help, fmt::format("must be {}, not {}", whole_range(rule), shown(*given)), whole ? fmt::format("write {}", static_cast<std::int64_t>(*real)) : "");
   }
   const auto* number = std::get_if<std::int64_t>(&given->data);
-  if (!number) return wrong(name, *given, help, fmt::format("must be {}, not {} {}", whole_range(rule), type_of(*given), shown(*given)));
+  if (!number) return wrong(name, *given, help, fmt::format("must be {}, not {}", whole_range(rule), described(*given)));
   if (*number < rule.min || *number > rule.max) return wrong(name, *given, help, fmt::format("must be {}, not {}", whole_range(rule), *number));
   accept(*number);
 }
@@ -261,7 +262,7 @@ void Reader::key(std::string_view name, Placed<std::uint64_t>& value, std::strin
   } else if (const auto* number = std::get_if<std::int64_t>(&given->data); number && *number >= 0) {
     bytes = static_cast<std::uint64_t>(*number);
   } else {
-    return wrong(name, *given, help, fmt::format("must be {}, not {}", wanted, number ? shown(*given) : fmt::format("{} {}", type_of(*given), shown(*given))));
+    return wrong(name, *given, help, fmt::format("must be {}, not {}", wanted, described(*given)));
   }
   if (bytes < rule.min) {
     const std::string hint = bytes > 0 && bytes <= 4096 ? fmt::format("a number without a unit counts bytes: \"{}GiB\"?", bytes) : "";
@@ -303,7 +304,7 @@ void Reader::key(std::string_view name, std::vector<std::string>& value, std::st
   std::vector<std::string> names;
   const auto add = [&](const Value& item) {
     const std::string* text = as_text(item);
-    if (!text) return wrong(name, item, help, fmt::format("must be a list of names of streams; {} is {}", shown(item), type_of(item)));
+    if (!text) return wrong(name, item, help, fmt::format("must be a list of names of streams; {} is no text", shown(item)));
     const bool legal = !text->empty() && text->size() <= 64 && text->find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == std::string::npos;
     if (!legal) return wrong(name, item, help, fmt::format("must hold names of streams: {} is none", in_quotes(*text)), "a name has letters, digits, _, - and .");
     if (std::find(names.begin(), names.end(), *text) != names.end()) return wrong(name, item, help, fmt::format("names {} twice", in_quotes(*text)));
@@ -322,7 +323,7 @@ void Reader::key(std::string_view name, std::vector<double>& value, std::string_
   const Value* given = take(name);
   if (!given) return;
   const List* list = as_list(*given);
-  if (!list) return wrong(name, *given, help, fmt::format("must be a list of numbers, not {} {}", type_of(*given), shown(*given)), as_table(*given) ? "" : fmt::format("write [{}]", shown(*given)));
+  if (!list) return wrong(name, *given, help, fmt::format("must be a list of numbers, not {}", described(*given)), as_table(*given) ? "" : fmt::format("write [{}]", shown(*given)));
   std::vector<double> numbers;
   for (const Value& item : *list) {
     double real = 0;
@@ -360,7 +361,7 @@ void Reader::key(std::string_view name, BatchNormConfig& value, std::string_view
     return;
   }
   const Table* table = as_table(*given);
-  if (!table) return wrong(name, *given, help, fmt::format("must be \"batch\", \"frozen\" or {{ group = N }}, not {} {}", type_of(*given), shown(*given)));
+  if (!table) return wrong(name, *given, help, fmt::format("must be \"batch\", \"frozen\" or {{ group = N }}, not {}", described(*given)));
   const Member* group = find(*table, "group");
   for (const Member& member : *table)
     if (member.key != "group") problems_.add(member.place, fmt::format("{} has no key {}", path(name), in_quotes(member.key)), "write { group = N }, N clips");
@@ -392,7 +393,7 @@ void Reader::free_keys(std::map<std::string, std::string>& values, std::string_v
     // 1 and true mean "1" and "true": that is what people write there.
     const bool scalar = !as_list(member.value) && !as_table(member.value);
     std::string text = as_text(member.value) ? *as_text(member.value) : scalar ? toml_text(member.value) : "";
-    if (!scalar) wrong(member.key, member.value, help, fmt::format("must be text, not {}", type_of(member.value)));
+    if (!scalar) wrong(member.key, member.value, help, fmt::format("must be text, not {}", described(member.value)));
     else if (text.find('\0') != std::string::npos) wrong(member.key, member.value, help, "holds a zero byte");
     else values[member.key] = std::move(text);
   }

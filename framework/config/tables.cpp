@@ -2,6 +2,7 @@
 #include "framework/config/tables.hpp"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include <fmt/format.h>
 
@@ -36,16 +37,26 @@ std::string shown(const Value& value) {
   return first_bad_utf8(text) ? std::string(type_of(value)) : text;
 }
 
+std::string described(const Value& value) {
+  if (as_text(value)) return "text " + shown(value);
+  if (as_list(value)) return "the list " + shown(value);
+  if (as_table(value)) return "a table";
+  return shown(value);
+}
+
 void merge(Table& base, Table layer) {
+  std::unordered_map<std::string, std::size_t> at;  // a file may have very many keys
+  for (std::size_t i = 0; i < base.size(); ++i) at.emplace(base[i].key, i);
   for (Member& member : layer) {
-    Member* there = find(base, member.key);
-    if (!there) {
+    const auto there = at.find(member.key);
+    if (there == at.end()) {
       base.push_back(std::move(member));
-    } else if (auto* table = std::get_if<Table>(&there->value.data); table && as_table(member.value)) {
-      merge(*table, std::get<Table>(std::move(member.value.data)));
-    } else {
-      *there = std::move(member);
+      continue;
     }
+    Member& below = base[there->second];
+    auto* table = std::get_if<Table>(&below.value.data);
+    if (table && as_table(member.value)) merge(*table, std::get<Table>(std::move(member.value.data)));
+    else below = std::move(member);
   }
 }
 

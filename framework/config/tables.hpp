@@ -19,6 +19,8 @@ namespace sluice {
 [[nodiscard]] std::string_view type_of(const Value& value);
 // The value itself for a message: 'abc', 0.5, [1, 2].
 [[nodiscard]] std::string shown(const Value& value);
+// With its type where that is what is wrong: text 'abc', 0.5, the list [1, 2], a table.
+[[nodiscard]] std::string described(const Value& value);
 
 // Puts a later layer on an earlier one: tables merge key by key, everything else (lists too, [[stage]] among them) is
 // replaced whole. What is replaced keeps its position among the keys.

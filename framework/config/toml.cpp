@@ -64,6 +64,10 @@ void check_encoding(std::string_view text, const std::string& name) {
     refuse(name, at.line, at.column, fmt::format("the byte 0x{:02x} is not UTF-8", static_cast<unsigned char>(text[*bad])),
            "save the file as UTF-8");
   }
+  if (const auto zero = text.find('\0'); zero != std::string_view::npos) {
+    const Position at = position_of(text, zero);
+    refuse(name, at.line, at.column, "a zero byte", "is it a text file?");
+  }
 }
 
 // Where a string that starts at `i` ends: the offset after its closing quotes, or the end of the line (of the text) where it is open.
@@ -195,8 +199,13 @@ std::string hint_for(std::string_view text, Position at, std::string_view what) 
   return {};
 }
 
-// "Error while parsing key-value pair: cannot ..." -> "cannot ..."; the place says the rest.
-std::string without_preamble(std::string_view what) {
+// In the words of this project; the place says where.
+std::string message_for(std::string_view text, Position at, std::string_view what) {
+  const std::size_t offset = offset_of(text, at);
+  const bool line_ends = offset >= text.size() || text[offset] == '\n' || text[offset] == '\r';
+  if (line_ends && what.find("control characters") != std::string_view::npos) return "the text has no closing quote on its line";
+  if (what.find("could not determine value type") != std::string_view::npos) return "this is no value";
+  // "Error while parsing key-value pair: cannot ..." -> "cannot ..."
   if (what.starts_with("Error while parsing")) {
     const auto colon = what.find(": ");
     if (colon != std::string_view::npos) what.remove_prefix(colon + 2);
@@ -237,7 +246,7 @@ Table parse_toml(std::string_view text, const std::string& name, int layer) {
     const std::string_view what = error.description();
     const Position reported{static_cast<int>(error.source().begin.line), static_cast<int>(error.source().begin.column)};
     const Position at = start_of(text, reported, what);
-    refuse(name, at.line, at.column, without_preamble(what), hint_for(text, at, what));
+    refuse(name, at.line, at.column, message_for(text, at, what), hint_for(text, at, what));
   }
 }
 

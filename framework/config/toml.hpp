@@ -10,7 +10,7 @@
 
 namespace sluice {
 
-inline constexpr std::size_t largest_toml_file = std::size_t{1} << 20;
+inline constexpr std::size_t largest_toml_file = std::size_t{256} << 10;
 inline constexpr int deepest_toml_key = 16;      // a.b.c is 3 deep
 inline constexpr int deepest_toml_nesting = 32;  // of lists and inline tables
 
