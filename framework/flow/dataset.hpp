@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -28,12 +29,14 @@ struct Stages {
   struct Item {
     StageConfig config;
     Recipe recipe;
+    std::vector<Recipe> extra{};  // a stage whose call is not const: one instance more for each further worker
   };
   std::vector<Item> items;
   static Stages load(Registry& registry, const Pipeline& pipeline);
 };
 
-// Read-only after open(); safe to read from any thread.
+// Read-only once it is made; safe to read from any thread. The streams that a sample starts with: the texts that the source
+// gives, and `label` (int64, one element) when any entry has one (-1 in those that have none).
 class Dataset {
  public:
   struct Options {
@@ -43,8 +46,9 @@ class Dataset {
     std::int64_t eval_clips = 1;
     std::function<void(const std::string& what, double fraction)> progress;
   };
-  // Asks the source for its listing and reads the header of every video through the decoder that will decode it (cached on disk,
-  // in parallel). Entries that cannot be used are kept in failed().
+  // Asks the source for its listing, prepares the stages (they learn the classes), and reads the header of every video through
+  // the decoder that will decode it (cached on disk, in parallel). Entries that cannot be used are kept in failed().
+  // Throws Code::configuration when the stages' streams do not fit those of the source. The stages stay as they are as long as it lives.
   Dataset(Recipe source, const Stages& stages, Options options);
   ~Dataset();
   Dataset(Dataset&&) noexcept;
@@ -67,14 +71,23 @@ class Dataset {
 };
 
 // What a sample of this pipeline is, folded over all stages and all samples of the split: the streams that reach the trainer, largest shapes.
+//
+// A sample is admitted when (batch_size - 1) x place + its own bytes are within the cap: then the batch that it belongs to can
+// always come together (DESIGN section 2). One that is not is a tombstone, "too large". When that befalls the median sample,
+// the pipeline cannot run, and the feed refuses it.
 struct SampleBounds {
-  std::vector<std::pair<std::string, Info>> streams;  // at the end of the chain
-  std::uint64_t largest = 0;   // bytes of the largest sample that fits the cap, as the pool rounds them
-  std::uint64_t typical = 0;   // median
-  std::uint64_t place = 0;     // largest place of a sample in the batch
-  std::int64_t too_large = 0;  // samples above the cap that the last argument of sample_bounds() gave
+  std::vector<std::pair<std::string, Info>> streams;  // at the end of the chain; an extent that differs between samples is marked as varying
+  std::uint64_t largest = 0;   // bytes of the largest sample that is admitted, as the pool rounds them
+  std::uint64_t typical = 0;   // of the median
+  std::uint64_t place = 0;     // largest place in the batch of a sample that is admitted
+  std::int64_t too_large = 0;  // samples that are not
+  std::int64_t unusable = 0;   // samples that a stage declared it cannot take, e.g. a crop larger than the frame
+  std::string why_unusable;    // of the first of them
+  std::uint64_t smallest = 0;      // the least cap with which the median sample is admitted: a byte less is refused
+  std::uint64_t smallest_all = 0;  // the least cap with which every sample is
+  [[nodiscard]] bool runs() const { return largest >= typical; }
 };
-SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split split, std::uint64_t cap);
+SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split split, std::uint64_t cap, std::int64_t batch_size = 1);
 
 // Smallest samples' share that cannot deadlock: (batch size - 1) x place + largest (DESIGN section 2).
 constexpr std::uint64_t smallest_cap(std::int64_t batch_size, std::uint64_t place, std::uint64_t largest) {

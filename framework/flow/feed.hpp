@@ -23,7 +23,8 @@ struct Phase {
   std::int64_t first_batch = 0;  // start here (resume)
 };
 
-// A sample at the end of its chain. The arrays go back to the pool before the lease gives their bytes back.
+// A sample at the end of its chain. The arrays go back to the pool before the lease gives their bytes back. Destroy the batch
+// before asking for the next one: the smallest cap that works holds one batch, not two.
 struct FinishedSample {
   std::int64_t index = 0;   // in its split
   std::uint64_t number = 0; // position in the phase's order
@@ -34,12 +35,16 @@ struct FinishedSample {
 };
 
 // Batch b of a phase: numbers [b x size, (b + 1) x size) minus what failed. Empty samples with failed ones is possible.
+// A phase with nothing (left) in it gives one empty batch with `last` set, so that every phase ends where the trainer sees it.
 struct Batch {
   std::uint64_t phase = 0;  // index in the sequence of phases
   std::int64_t index = 0;   // within the phase
   bool last = false;        // of the phase
   std::vector<FinishedSample> samples;
   std::vector<Failed> failed;
+  // State of the ordered stages that have some, as of this batch's last sample: (stage, bytes). A checkpoint keeps that of the
+  // batch which was trained on last, and a resumed feed gets it back in Options::states.
+  std::vector<std::pair<std::string, std::string>> states;
 };
 
 // What is going on, for the live line, the watchdog and `inspect`. All counters are since the start.
@@ -47,11 +52,19 @@ struct FeedStatus {
   struct Queue {
     std::string edge;  // "decode.ffmpeg -> augment.hflip"
     std::int64_t items = 0;
+    std::int64_t limit = 0;
+  };
+  struct Running {
+    std::string stage;
+    std::string sample;  // "sample 17 of train (list.csv:18)"
+    double seconds = 0;
   };
   std::uint64_t admitted = 0, finished = 0, failed = 0;
   std::uint64_t leased = 0, cap = 0;
   std::int64_t in_flight = 0, in_flight_limit = 0;
   std::string waiting_for;  // "the trainer", "bytes for sample 17 (12 MiB)", "decode.ffmpeg on sample 3 (2.1 s)", ...
+  double waiting_seconds = 0;    // for how long
+  std::vector<Running> running;  // stage calls on their way, the longest first
   std::vector<Queue> queues;
 };
 
@@ -64,12 +77,16 @@ class Feed {
     std::int64_t eval_batch_size = 1;
     bool drop_last = false;
     std::uint64_t seed = 0;
-    std::int64_t batches_ahead = 2;  // finished batches that may wait for the trainer
+    std::int64_t batches_ahead = 2;  // finished batches that may wait for the trainer; more where that few would not fill in_flight
     bool shuffle = true;
+    std::vector<std::pair<std::string, std::string>> states{};  // Batch::states of the batch before the first
+    bool check_cap = true;  // false only in the test that shows what the check prevents
   };
   // `phase(n)` gives the n-th phase of the run, nothing when the run ends; called from the admission thread, in order.
+  // Throws Code::configuration when the ledger's cap is below what a batch of median samples needs (SampleBounds::smallest).
+  // Dataset, stages and ledger outlive the feed; the ledger also outlives the batches.
   Feed(const Dataset& dataset, Stages& stages, Ledger& samples, Options options, std::function<std::optional<Phase>(std::uint64_t)> phase);
-  ~Feed();  // stops, drains and joins
+  ~Feed();  // stops, waits for the stage calls on their way, joins
 
   // The next batch, in order; nothing after the last phase or after stop(). Throws what ended the flow (a plugin that broke its contract).
   [[nodiscard]] std::optional<Batch> next();

@@ -1,4 +1,8 @@
 // The ledger: every byte of the budget has an account, and leases are the only way to hold bytes of the samples' share.
+//
+//   Ledger samples(256 * MiB);
+//   std::optional<Lease> lease = samples.acquire(12 * MiB);   // waits its turn; nothing after stop()
+//   lease->shrink_to(3 * MiB);                                // and gives the rest back when it is destroyed
 #pragma once
 
 #include <array>
@@ -7,7 +11,9 @@
 #include <deque>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string_view>
+#include <unordered_map>
 
 namespace sluice {
 
@@ -18,7 +24,7 @@ std::string_view name_of(Account account);
 
 class Ledger;
 
-// Bytes held from the ledger. Move-only; only shrinks; returns what is left when it is destroyed.
+// Bytes held from the ledger. Move-only; only shrinks; returns what is left when it is destroyed. The ledger outlives it.
 class Lease {
  public:
   Lease() = default;
@@ -34,39 +40,48 @@ class Lease {
 
  private:
   friend class Ledger;
-  Lease(Ledger* ledger, std::uint64_t bytes) : ledger_(ledger), bytes_(bytes) {}
+  Lease(Ledger* ledger, std::uint64_t id, std::uint64_t bytes) : ledger_(ledger), id_(id), bytes_(bytes) {}
   Ledger* ledger_ = nullptr;
+  std::uint64_t id_ = 0;
   std::uint64_t bytes_ = 0;
 };
 
 // Thread-safe. First come, first served: a later small request never overtakes an earlier large one.
+// Every lease is known by its number, so that one given back twice ends the process instead of widening the cap in silence.
 class Ledger {
  public:
   explicit Ledger(std::uint64_t cap);
-  ~Ledger();
+  ~Ledger();  // all leases must have ended
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 
-  [[nodiscard]] std::uint64_t cap() const;
+  [[nodiscard]] std::uint64_t cap() const { return cap_; }
   [[nodiscard]] std::uint64_t used() const;
   [[nodiscard]] std::uint64_t peak() const;
+  [[nodiscard]] std::size_t leases() const;
 
-  // Waits until the bytes are free; nothing when stop() was called. Throws when bytes > cap.
-  [[nodiscard]] std::optional<Lease> acquire(std::uint64_t bytes);
+  // Waits until the bytes are free; nothing when stop() or the token asked to end. Throws Code::data when bytes > cap.
+  [[nodiscard]] std::optional<Lease> acquire(std::uint64_t bytes) { return acquire(bytes, std::stop_token()); }
+  [[nodiscard]] std::optional<Lease> acquire(std::uint64_t bytes, const std::stop_token& token);
+  // Never waits: nothing when the bytes are not free or somebody waits already.
   [[nodiscard]] std::optional<Lease> try_acquire(std::uint64_t bytes);
-  void stop();
+  void stop();  // for good: whoever waits gets nothing
 
  private:
   friend class Lease;
-  void give_back(std::uint64_t bytes) noexcept;
+  void change(std::uint64_t id, std::uint64_t from, std::uint64_t to) noexcept;
+  Lease grant(std::uint64_t bytes);
+  void check_size(std::uint64_t bytes) const;
 
   mutable std::mutex mutex_;
-  std::condition_variable freed_;
-  std::uint64_t cap_;
+  std::condition_variable_any changed_;
+  const std::uint64_t cap_;
   std::uint64_t used_ = 0;
   std::uint64_t peak_ = 0;
+  std::uint64_t next_id_ = 1;
   std::uint64_t next_ticket_ = 0;
-  std::uint64_t serving_ = 0;
+  std::deque<std::uint64_t> waiting_;  // tickets, oldest first
+  std::unordered_map<std::uint64_t, std::uint64_t> live_;  // lease -> bytes
   bool stopped_ = false;
 };
 

@@ -1,0 +1,55 @@
+// The arithmetic of host_ram. Exact: the smallest budget it names works, one byte less does not.
+#include "framework/memory/budget.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include <sluice/error.hpp>
+
+#include "framework/base/bytes.hpp"
+
+namespace sluice {
+namespace {
+
+constexpr std::uint64_t most = std::uint64_t{1} << 62;
+
+std::uint64_t add(std::uint64_t a, std::uint64_t b) { return a > most || b > most - std::min(a, most) ? most : a + b; }
+
+std::string line(std::string_view name, std::uint64_t bytes, std::string_view note) {
+  return fmt::format("  {:<12} {:>10}{}{}\n", name, format_bytes(bytes), note.empty() ? "" : "   ", note);
+}
+
+}  // namespace
+
+Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std::string& where) {
+  Budget budget;
+  budget.host_ram = host_ram;
+  std::uint64_t others = 0;
+  for (int i = 0; i < static_cast<int>(Account::count_); ++i) {
+    const auto account = static_cast<Account>(i);
+    if (account == Account::samples || account == Account::batches || needs[account] == 0) continue;
+    others = add(others, needs[account]);
+    budget.table += line(name_of(account), needs[account], "");
+  }
+  budget.smallest = add(others, needs.smallest_samples);
+  if (host_ram < budget.smallest) {
+    budget.table += line("samples", needs.smallest_samples, needs.what_samples.empty() ? "the least" : "the least: " + needs.what_samples);
+    budget.table += line("together", budget.smallest, "");
+    throw Error(Code::configuration,
+                fmt::format("the budget is too small: host_ram is {}, and this pipeline needs {}\n{}", format_bytes(host_ram),
+                            format_bytes(budget.smallest), budget.table),
+                fmt::format("set host_ram = \"{}\" (at least {} bytes), or need less: a smaller batch.size, fewer or smaller frames",
+                            bytes_to_write(budget.smallest), budget.smallest),
+                where);
+  }
+  const auto left = host_ram - others;
+  budget.samples = std::min(left, std::max(needs.useful_samples, needs.smallest_samples));
+  budget.unused = left - budget.samples;
+  budget.table += line("samples", budget.samples, needs.what_samples.empty() ? "" : "the least: " + needs.what_samples);
+  if (budget.unused > 0) budget.table += line("unused", budget.unused, "");
+  budget.table += line("together", host_ram, "");
+  return budget;
+}
+
+}  // namespace sluice

@@ -1,0 +1,41 @@
+// Divides host_ram between the accounts: what is left for the samples, or a refusal that says what would be enough.
+//
+//   BudgetNeeds needs;
+//   needs.bytes[Account::base] = resident_bytes(); ...
+//   needs.smallest_samples = smallest_cap(...);
+//   const Budget budget = divide_budget(512 * MiB, needs, pipeline.budget.host_ram.place.text());
+//   Ledger samples(budget.samples);
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#include "framework/memory/ledger.hpp"
+
+namespace sluice {
+
+struct BudgetNeeds {
+  // All but samples and batches: measured (base), by formula (decoders) or by the plan (tensors). 0: needs nothing.
+  std::array<std::uint64_t, static_cast<int>(Account::count_)> bytes{};
+  std::uint64_t smallest_samples = 0;  // below it a batch cannot come together (smallest_cap() of flow)
+  std::uint64_t useful_samples = std::numeric_limits<std::uint64_t>::max();  // more than this would lie idle
+  std::string what_samples{};  // e.g. "a batch of 16: 15 x 602 KiB + 4.1 MiB", for the table
+
+  [[nodiscard]] std::uint64_t& operator[](Account account) { return bytes[static_cast<std::size_t>(account)]; }
+  [[nodiscard]] std::uint64_t operator[](Account account) const { return bytes[static_cast<std::size_t>(account)]; }
+};
+
+struct Budget {
+  std::uint64_t host_ram = 0;
+  std::uint64_t samples = 0;   // the cap of the ledger, batches included
+  std::uint64_t unused = 0;    // beyond what is useful
+  std::uint64_t smallest = 0;  // the smallest host_ram that works: one byte less is refused
+  std::string table{};         // an account a line
+};
+
+// Throws Error(Code::configuration) with the table and the smallest budget when host_ram is below it.
+[[nodiscard]] Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std::string& where);
+
+}  // namespace sluice
