@@ -16,12 +16,18 @@
 namespace sluice {
 namespace {
 
-// Immortal: code of plugins runs until the very end of the process.
-boost::dll::shared_library& keep(boost::dll::shared_library library) {
-  static auto& kept = *std::make_unique<std::deque<boost::dll::shared_library>>().release();
+struct Kept {
+  boost::dll::shared_library library;
+  TrustedFile file;
+};
+
+// Immortal. Code of plugins runs until the very end of the process. The descriptor stays open because the dynamic linker takes two
+// libraries of one name for the same: its number must not be given to another file.
+boost::dll::shared_library& keep(boost::dll::shared_library library, TrustedFile file) {
+  static auto& kept = *std::make_unique<std::deque<Kept>>().release();
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
-  return kept.emplace_back(std::move(library));
+  return kept.emplace_back(Kept{std::move(library), std::move(file)}).library;
 }
 
 // The path of the open file itself: what is loaded is what was checked, whatever has been put in its place since. The number of the
@@ -63,7 +69,7 @@ void check_table(const abi::PluginTable* table, const std::vector<abi::Manifest>
 
 }  // namespace
 
-const abi::PluginTable& load_library(const TrustedFile& file, const std::vector<abi::Manifest>& manifests) {
+const abi::PluginTable& load_library(TrustedFile file, const std::vector<abi::Manifest>& manifests) {
   namespace dll = boost::dll;
   std::string path = path_of(file);
   if (::access(path.c_str(), F_OK) != 0) {  // no /proc: by name, if it still names the same file
@@ -72,7 +78,7 @@ const abi::PluginTable& load_library(const TrustedFile& file, const std::vector<
   }
   const abi::PluginTable* table = nullptr;
   try {
-    auto& library = keep(dll::shared_library(path, dll::load_mode::rtld_now | dll::load_mode::rtld_local));
+    auto& library = keep(dll::shared_library(path, dll::load_mode::rtld_now | dll::load_mode::rtld_local), std::move(file));
     if (!library.has(abi::entry_point))
       throw Error(Code::plugin, fmt::format("it has no entry point {}", abi::entry_point), "link it without a version script that hides it");
     table = library.get<const abi::PluginTable*()>(abi::entry_point)();

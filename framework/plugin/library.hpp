@@ -12,7 +12,7 @@ namespace sluice {
 
 // Loads the file with all symbols bound now and none of them shared, calls its entry point, and checks that its table holds what
 // `manifests` says: those that were read from the same descriptor. Throws Error(Code::plugin) without a place.
-// The table lives as long as the process.
-[[nodiscard]] const abi::PluginTable& load_library(const TrustedFile& file, const std::vector<abi::Manifest>& manifests);
+// The table lives as long as the process, and so does the open file.
+[[nodiscard]] const abi::PluginTable& load_library(TrustedFile file, const std::vector<abi::Manifest>& manifests);
 
 }  // namespace sluice

@@ -48,8 +48,7 @@ struct Registry::Impl {
   struct File {
     fs::path path;
     std::vector<abi::Manifest> manifests;
-    const abi::PluginTable* table = nullptr;
-    std::unique_ptr<TrustedFile> open;  // from the moment it is loaded
+    const abi::PluginTable* table = nullptr;  // from the moment it is loaded
   };
   struct Entry {
     File* file;
@@ -75,7 +74,7 @@ struct Registry::Impl {
   }
 
   void add_file(const fs::path& path) {
-    File file{path, {}, nullptr, nullptr};
+    File file{path, {}, nullptr};
     try {
       const TrustedFile opened(path);
       file.manifests = read_manifests(FileBytes(opened.fd()));
@@ -106,7 +105,10 @@ struct Registry::Impl {
 
   void add_names(File& file) {
     for (const abi::Manifest& manifest : file.manifests) {
-      if (twice_here.contains(manifest.name)) continue;
+      if (twice_here.contains(manifest.name)) {
+        refused.emplace_back(file.path, fmt::format("{}: {}", manifest.name, refused_names[manifest.name]));
+        continue;
+      }
       const auto there = by_name.find(manifest.name);
       if (there != by_name.end() && there->second.path == paths && there->second.file->path != file.path) {
         const std::string why = fmt::format("{} and {} both hold it: remove one of them", there->second.file->path.string(), file.path.string());
@@ -153,7 +155,7 @@ void Registry::add_path(const fs::path& given) {
     if (fs::is_symlink(file, error)) {
       const fs::path target = fs::weakly_canonical(file, error);
       if (error || std::mismatch(root.begin(), root.end(), target.begin(), target.end()).first != root.end()) {
-        impl.refuse(file, fmt::format("it is a link that leads out of the folder, to {}: name that file itself in [plugins] path", target.string()), {});
+        impl.refuse(file, fmt::format("it is a link that leads out of the folder, to {}: name that file itself in [plugins] path", target.string()), Impl::names_in_untrusted(file));
         continue;
       }
     }
@@ -245,13 +247,12 @@ const abi::Descriptor& Registry::load(const std::string& name) {
         throw Error(Code::plugin, "it was built for another installation. " + difference, impl.rebuild);
     }
     if (!file.table) {
-      auto opened = std::make_unique<TrustedFile>(file.path);
-      const auto manifests = read_manifests(FileBytes(opened->fd()));
+      TrustedFile opened(file.path);
+      const auto manifests = read_manifests(FileBytes(opened.fd()));
       const bool same = manifests.size() == file.manifests.size() &&
                         std::memcmp(manifests.data(), file.manifests.data(), manifests.size() * sizeof(abi::Manifest)) == 0;
       if (!same) throw Error(Code::plugin, "the file was changed after it had been listed", "start again");
-      file.table = &load_library(*opened, file.manifests);
-      file.open = std::move(opened);
+      file.table = &load_library(std::move(opened), file.manifests);
     }
   } catch (const Error& error) {
     throw error.at(where);
