@@ -7,9 +7,9 @@
 
 namespace sluice {
 
-// Columns that a UTF-8 text takes on a terminal; control characters and broken bytes count as the one column of what printable() makes of them.
+// Columns that a UTF-8 text takes on a terminal once it is printable().
 [[nodiscard]] int columns_of(std::string_view text);
-// The text without control characters and bytes that are not UTF-8 ('?' instead): nothing that a file name holds may drive a terminal.
+// The text with '?' for control characters, invisible marks and bytes that are not UTF-8: no file name may drive a terminal.
 [[nodiscard]] std::string printable(std::string_view text);
 // At most `columns` wide, ends in "..." where it was cut.
 [[nodiscard]] std::string fitted(std::string_view text, int columns);
@@ -36,15 +36,13 @@ class Console {
 
  private:
   void write(int fd, std::string_view bytes);
-  void erase();
 
   std::mutex mutex_;
   int fd_;
   bool live_ = false;
   bool quiet_ = false;
   bool gone_ = false;
-  std::string shown_;
-  int shown_columns_ = 0;
+  std::string shown_;  // the live line that stands there now
 };
 
 }  // namespace sluice

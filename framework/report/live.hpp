@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "framework/memory/ledger.hpp"
@@ -16,7 +17,7 @@ struct LiveState {
   std::int64_t total_steps = 0;
   std::int64_t epoch = 0;   // from 0
   std::int64_t epochs = 0;  // 0: the run is declared in steps
-  double loss = 0;          // mean of the last steps
+  std::optional<double> loss{};  // running mean of the last steps
   double clips_per_second = 0;  // 0: not known yet
   double seconds_left = -1;     // below 0: not known yet
   AccountBytes accounts{};
@@ -27,14 +28,14 @@ struct LiveState {
   std::uint64_t lease_cap = 0;
   std::string waiting_for;      // empty: for nothing
   double waiting_share = 0;     // share of the last steps' time spent waiting for data
-  std::string doing;            // e.g. "evaluating 42 %"; takes the place of what it waits for
+  std::string doing;            // e.g. "evaluating 42 %"; takes the place of the time left and of what it waits for
 };
 
-// One line of at most `width` columns. What matters least goes first when it is narrow: accounts one by one, queue, epoch, memory; step and loss stay.
+// One line of at most `width` columns. Where it is narrow, what matters least goes first: small accounts, queue, epoch; step and loss stay.
 [[nodiscard]] std::string live_text(const LiveState& state, int width);
 // For a log file: the same without limit on the width.
 [[nodiscard]] std::string plain_text(const LiveState& state);
-// "epoch 2/6", "41 %" ... of work without steps: indexing, rendering, evaluating.
+// "reading headers 41 %": work without steps.
 [[nodiscard]] std::string progress_text(const std::string& what, double fraction, int width);
 
 // Rate and time left from the last steps, so that a slow first step or a pause is forgotten.

@@ -36,9 +36,10 @@ struct FailureCount {
 
 struct Summary {
   std::string outcome;  // "finished", "stopped by SIGTERM at step 412", "stopped early: ..."
-  std::int64_t steps = 0;
+  std::int64_t steps = 0;      // of the whole run
+  std::optional<std::int64_t> resumed_step;  // what this process went on from; clips and seconds are its own
   std::int64_t clips = 0;
-  double seconds = 0;          // wall time of this process
+  double seconds = 0;          // wall time
   double seconds_waiting = 0;  // for data
   std::vector<EpochRow> epochs;
   std::optional<BestResult> best;
@@ -49,7 +50,7 @@ struct Summary {
   std::vector<std::pair<std::string, std::filesystem::path>> places;  // "checkpoints" -> path
 };
 
-// Lines without escape codes, at most `width` columns where tables can be cut; long runs show their first and last epochs.
+// Lines without escape codes; tables are cut to `width` columns, and long runs show their first and last epochs.
 [[nodiscard]] std::string summary_text(const Summary& summary, int width = 100);
 // "cause", times, first place: what `failures.jsonl` lists one by one.
 [[nodiscard]] std::string failures_text(const std::map<std::string, FailureCount>& failures, int width = 100);

@@ -97,7 +97,7 @@ Tally truncations(Pair& pair) {
   return tally;
 }
 
-constexpr int scale_of_64_kib = 120;
+constexpr int scale_of_64_kib = 130;
 
 }  // namespace
 
