@@ -455,7 +455,7 @@ class Recipe {
       if (low || high) throw Error(Code::configuration, std::string(field.name) + " = " + std::to_string(x) + " is out of range");
     };
     const auto choice = [&](const std::string& x) {
-      if (field.choices[0] && ("|" + std::string(field.choices) + "|").find("|" + x + "|") == std::string::npos)
+      if (field.choices[0] && (std::string("|") + field.choices + "|").find(std::string("|") + x + "|") == std::string::npos)
         throw Error(Code::configuration, std::string(field.name) + " = \"" + x + "\" is none of " + field.choices);
     };
     if (type == FieldType::integer) number(static_cast<double>(value.integer));
