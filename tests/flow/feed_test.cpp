@@ -4,7 +4,7 @@
 #include <numeric>
 #include <set>
 
-#include "fakes.hpp"
+#include "tests/support/fake_stages.hpp"
 
 using namespace sluice;
 using namespace sluice::testing;
