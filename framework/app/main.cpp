@@ -1,6 +1,7 @@
 // sluice: the command line. Every error leaves through here, on standard error, with its exit code.
 #include <cstdio>
 #include <exception>
+#include <new>
 
 #include <sluice/error.hpp>
 #include <sluice/manifest.hpp>
@@ -9,38 +10,66 @@
 
 namespace {
 
-int usage_error(const CLI::App& app, const CLI::ParseError& error) {
-  if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-  std::fprintf(stderr, "error: %s\n  hint: sluice %s--help says what there is\n", error.what(),
-               app.get_subcommands().empty() ? "" : (app.get_subcommands().front()->get_name() + " ").c_str());
-  return static_cast<int>(sluice::Code::configuration);
+using namespace sluice;
+
+// The verb that was meant, as far as it was typed: sluice data show.
+std::string typed(const CLI::App& app) {
+  std::string text = "sluice";
+  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().front();
+    text += " " + at->get_name();
+  }
+  return text;
 }
 
-}  // namespace
+int usage_error(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+  std::fprintf(stderr, "error: %s\n  hint: %s --help says what there is\n", error.what(), typed(app).c_str());
+  return static_cast<int>(Code::configuration);
+}
 
-int main(int argc, char** argv) {
+// With a place in front the line is one that editors understand; without, it says that it is an error.
+int report(const Error& error) {
+  std::fprintf(stderr, "%s%s\n", error.where().empty() ? "error: " : "", error.what());
+  return static_cast<int>(error.code());
+}
+
+int run(int argc, char** argv) {
   CLI::App app("Trains video models inside the memory you have.", "sluice");
-  app.set_version_flag("--version", std::string("sluice ") + sluice::sdk_version);
+  app.set_version_flag("--version", std::string("sluice ") + sdk_version);
   app.require_subcommand(1);
-  app.footer("Example: sluice train pipelines/motion8.toml batch.size=8");
+  app.footer("Exit codes: 0 done, 2 configuration, 3 plugin, 4 too much bad data, 5 disk or network, 6 watchdog, 130 and 143 after a signal.\n"
+             "Example: sluice train pipelines/motion8.toml batch.size=8");
 
-  sluice::app::Action action;
-  sluice::app::add_train(app, action);
-  sluice::app::add_eval(app, action);
-  sluice::app::add_predict(app, action);
-  sluice::app::add_check(app, action);
-  sluice::app::add_plugins(app, action);
+  app::Action action;
+  app::add_train(app, action);
+  app::add_eval(app, action);
+  app::add_predict(app, action);
+  app::add_check(app, action);
+  app::add_inspect(app, action);
+  app::add_plugins(app, action);
+  app::add_data(app, action);
 
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return usage_error(app, error);
   }
+  return action();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
   try {
-    return action();
-  } catch (const sluice::Error& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
-    return static_cast<int>(error.code());
+    const int code = run(argc, argv);
+    if (std::fflush(stdout) == 0) return code;
+    std::fprintf(stderr, "error: standard output cannot be written\n");
+    return static_cast<int>(Code::io);
+  } catch (const Error& error) {
+    return report(error);
+  } catch (const std::bad_alloc&) {
+    return report(Error(Code::io, "out of memory", "close other programs, or lower budget.host_ram"));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "error: %s\n  hint: this is a fault of sluice itself; please report the command and the pipeline\n", error.what());
     return 1;

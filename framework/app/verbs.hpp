@@ -7,8 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "framework/config/pipeline.hpp"
-#include "framework/plugin/registry.hpp"
+#include "framework/app/loaded.hpp"
 
 namespace sluice::app {
 
@@ -19,20 +18,12 @@ void add_train(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_predict(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
+void add_inspect(CLI::App& app, Action& action);
 void add_plugins(CLI::App& app, Action& action);
+void add_new(CLI::App& app, Action& action);
+void add_data(CLI::App& app, Action& action);
 
 // FILE and KEY=VALUE..., which most verbs take.
-struct PipelineArguments {
-  std::string file;
-  std::vector<std::string> overrides;
-  void add_to(CLI::App& verb);
-};
-
-// A registry of the built-in plugins, and the pipeline checked against it. Notices of the configuration go to standard error.
-struct Loaded {
-  Registry registry;
-  Pipeline pipeline;
-};
-Loaded load(const PipelineArguments& arguments);
+void add_pipeline_arguments(CLI::App& verb, PipelineArguments& arguments);
 
 }  // namespace sluice::app

@@ -12,7 +12,7 @@
 
 #include <fmt/format.h>
 
-#include <sluice/plugin.hpp>
+#include <sluice/boundary.hpp>
 
 #include "framework/base/strings.hpp"
 #include "framework/flow/dataset_impl.hpp"

@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include <sluice/plugin.hpp>
+#include <sluice/boundary.hpp>
 
 #include "framework/base/bytes.hpp"
 #include "framework/base/strings.hpp"

@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include <sluice/plugin.hpp>
+#include <sluice/boundary.hpp>
 
 #include "framework/base/strings.hpp"
 #include "framework/memory/pool.hpp"

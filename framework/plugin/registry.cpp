@@ -13,6 +13,7 @@
 
 #include "framework/base/strings.hpp"
 #include "framework/plugin/elf.hpp"
+#include "framework/plugin/installation.hpp"
 #include "framework/plugin/library.hpp"
 #include "framework/plugin/trust.hpp"
 
@@ -164,12 +165,9 @@ void Registry::add_path(const fs::path& given) {
 }
 
 void Registry::add_builtin() {
+  const fs::path folder = library_folder() / "sluice" / "plugins";
   std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error);
-  if (error) throw Error(Code::plugin, "the folder of this program cannot be found: " + error.message(), "is /proc mounted?");
-  const fs::path root = program.parent_path().parent_path();
-  for (const fs::path& folder : {root / "lib" / "sluice" / "plugins", root / "lib64" / "sluice" / "plugins"})
-    if (fs::is_directory(folder, error)) add_path(folder);
+  if (fs::is_directory(folder, error)) add_path(folder);
 }
 
 Registry::Found Registry::find(const std::string& name) const {

@@ -26,7 +26,7 @@ class Registry final : public Catalogue {
   // one folder that hold the same name are both refused it. Throws Error(Code::configuration) when the path does not exist, Code::plugin
   // when everybody may write into the folder.
   void add_path(const std::filesystem::path& path) override;
-  // The built-in plugins of this installation: lib/sluice/plugins beside the executable's folder.
+  // The built-in plugins of this installation: sluice/plugins beside libsluice.so.
   void add_builtin();
 
   struct Found {

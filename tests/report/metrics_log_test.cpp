@@ -101,7 +101,7 @@ TEST_CASE("killed at every byte: a resume from any step is as if nothing had bee
   std::string whole;
   {
     MetricsLog log(file);
-    for (std::int64_t step = 1; step <= 6; ++step) log.append(step, JsonRow().add("kind", "step").add("loss", 1.0 / static_cast<double>(step)));
+    for (std::int64_t step = 1; step <= 3; ++step) log.append(step, JsonRow().add("loss", 1.0 / static_cast<double>(step)));
     whole = text_of(file);
   }
   for (std::size_t size = 0; size <= whole.size(); ++size) {
@@ -112,7 +112,7 @@ TEST_CASE("killed at every byte: a resume from any step is as if nothing had bee
     // The checkpoint is of a step whose rows were synced: at most what is there.
     const auto step = rows / 2;
     log.continue_from(step);
-    for (auto again = step + 1; again <= 6; ++again) log.append(again, JsonRow().add("kind", "step").add("loss", 1.0 / static_cast<double>(again)));
+    for (auto again = step + 1; again <= 3; ++again) log.append(again, JsonRow().add("loss", 1.0 / static_cast<double>(again)));
     CHECK(text_of(file) == whole);
   }
 }

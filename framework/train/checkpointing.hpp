@@ -1,0 +1,48 @@
+// A run's tensors and state, to and from its checkpoints.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <sluice/torch/network.hpp>
+#include <sluice/torch/training.hpp>
+
+#include "framework/state/checkpoint.hpp"
+#include "framework/train/run_state.hpp"
+
+namespace sluice {
+
+// States of the ordered stages: (stage, bytes).
+using StageStates = std::vector<std::pair<std::string, std::string>>;
+
+[[nodiscard]] std::filesystem::path checkpoint_folder(const std::filesystem::path& run_dir);
+
+// Parameters and statistics.
+[[nodiscard]] std::vector<NamedTensor> tensors_of(Model& model);
+
+CheckpointStore::Saved save_checkpoint(CheckpointStore& store, const RunState& state, Model& model, Optimizer& optimizer, const StageStates& stages, bool best);
+
+struct Restored {
+  RunState state;
+  StageStates stages;
+};
+// Weights, optimizer and random generator become those of the checkpoint. Throws Error(Code::data) when they do not fit.
+Restored restore_checkpoint(const Checkpoint& checkpoint, Model& model, Optimizer& optimizer);
+
+// What eval and predict look at: weights, and the state that came with them where they are a checkpoint's.
+struct Weights {
+  std::optional<Checkpoint> checkpoint;
+  std::optional<SafetensorsFile> file;
+  std::optional<RunState> state;
+  [[nodiscard]] const SafetensorsFile& tensors() const { return checkpoint ? checkpoint->model() : *file; }
+  [[nodiscard]] std::filesystem::path path() const { return checkpoint ? checkpoint->folder() : file->path(); }
+};
+// `wanted`: a step-N folder, a .safetensors file, or empty: the best of the run, else its newest. Throws Error(Code::configuration)
+// when there is none.
+[[nodiscard]] Weights find_weights(const std::filesystem::path& wanted, const std::filesystem::path& run_dir);
+
+}  // namespace sluice

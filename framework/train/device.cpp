@@ -1,0 +1,45 @@
+// Asks before it takes: the allocators of a device kind exist without any device.
+#include "framework/train/device.hpp"
+
+#include <cstdlib>
+
+#include <ATen/Context.h>
+#include <c10/util/Exception.h>
+
+#include <sluice/error.hpp>
+
+#include "framework/base/strings.hpp"
+
+namespace sluice {
+
+at::Device choose_device(const Placed<std::string>& wanted) {
+  const std::size_t gpus = at::hasCUDA() ? at::getNumGPUs() : 0;
+  if (wanted.value == "auto") return gpus > 0 ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+  at::Device device(at::kCPU);
+  try {
+    device = at::Device(wanted.value);
+  } catch (const c10::Error&) {
+    throw Error(Code::configuration, "there is no device " + in_quotes(wanted.value), "write auto, cpu or cuda:0", wanted.place.text());
+  }
+  if (device.is_cpu()) return at::Device(at::kCPU);
+  if (!device.is_cuda()) throw Error(Code::configuration, "sluice does not train on " + in_quotes(wanted.value), "write auto, cpu or cuda:0", wanted.place.text());
+  if (!device.has_index()) device.set_index(0);
+  if (static_cast<std::size_t>(device.index()) >= gpus)
+    throw Error(Code::configuration, gpus == 0 ? "there is no GPU for " + in_quotes(wanted.value) : "there is no " + in_quotes(wanted.value) + ", only " + counted(gpus, "GPU"),
+                gpus == 0 ? "device = \"auto\" takes the CPU where there is no GPU; with a GPU and its driver, build with the CUDA wheel: ./sluicew --cuda"
+                          : "GPUs count from cuda:0",
+                wanted.place.text());
+  return device;
+}
+
+void demand_deterministic() {
+  // cuBLAS reads it when it starts; without it its matrix products may differ from call to call.
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
+  auto& context = at::globalContext();
+  context.setDeterministicAlgorithms(true, false);
+  context.setDeterministicCuDNN(true);
+  context.setBenchmarkCuDNN(false);
+  context.setDeterministicMkldnn(true);
+}
+
+}  // namespace sluice

@@ -1,0 +1,100 @@
+// eval: the val split through the model of a checkpoint, under the same budget. check: the same start, no frame.
+#include "framework/train/evaluation_run.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <sluice/error.hpp>
+
+#include "framework/base/log.hpp"
+#include "framework/base/strings.hpp"
+#include "framework/memory/process.hpp"
+#include "framework/train/checkpointing.hpp"
+#include "framework/train/live_feed.hpp"
+#include "framework/train/session.hpp"
+#include "framework/train/weights.hpp"
+
+namespace sluice {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+}  // namespace
+
+int run_evaluation(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
+  const Weights weights = find_weights(request.checkpoint, request.pipeline->run.dir.value);
+  Session session(request, reporter, {.training = false, .starting_weights = false, .progress = [&] { housekeeping.progress(); }});
+  load_tensors(weights.tensors(), tensors_of(*session.model), false);
+  Evaluation evaluation(*session.model, session.loss.get(), session.metrics, {session.dataset->views(Split::val), session.pipeline.eval.average.value, session.classes()});
+  std::int64_t failed = static_cast<std::int64_t>(session.dataset->failed().size()), seen = 0;
+  for (const auto& item : session.dataset->failed()) log::warning("{}: {}", item.where, item.why);
+  {
+    Feed feed(*session.dataset, session.stages, *session.samples, session.feed_options(),
+              [](std::uint64_t n) { return n == 0 ? std::optional(Phase{Phase::Kind::eval, 0, 0}) : std::nullopt; });
+    const LiveFeed live(feed, session, housekeeping, reporter);
+    housekeeping.on_stop_end_at_once();
+    while (auto batch = feed.next()) {
+      housekeeping.progress();
+      for (const auto& item : batch->failed) log::warning("{}: {}", item.where, item.why);
+      failed += static_cast<std::int64_t>(batch->failed.size());
+      seen += static_cast<std::int64_t>(batch->failed.size() + batch->samples.size());
+      session.check_failures(failed);
+      evaluation.add(*session.eval_assembler, batch->samples);
+      reporter.progress("evaluating", static_cast<double>(seen) / static_cast<double>(session.dataset->samples(Split::val)));
+    }
+  }
+  reporter.progress("evaluating", 1);
+  const EvalNumbers numbers = evaluation.finish();
+  if (request.json) {
+    Json json{{"checkpoint", weights.path().string()}, {"videos", numbers.videos}, {"clips", numbers.clips}, {"failed", failed}};
+    if (weights.state) json["step"] = weights.state->step;
+    for (const auto& [name, value] : numbers.numbers) json["metrics"][name] = value;
+    fmt::print("{}\n", dump(json));
+  } else {
+    fmt::print("{}: {} of {}\n", weights.path().string(), counted(static_cast<std::uint64_t>(numbers.clips), "clip"), counted(static_cast<std::uint64_t>(numbers.videos), "video"));
+    for (const auto& [name, value] : numbers.numbers) fmt::print("  {:<24} {:.6g}\n", name, value);
+    for (const auto& [name, table] : numbers.tables) fmt::print("{}\n{}\n", name, table);
+  }
+  std::fflush(stdout);
+  return 0;
+}
+
+int run_check(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
+  Session session(request, reporter, {.progress = [&] { housekeeping.progress(); }});
+  session.check_failures(static_cast<std::int64_t>(session.dataset->failed().size()));
+  for (const auto& item : session.dataset->failed()) log::warning("{}: {}", item.where, item.why);
+  for (const Split split : {Split::train, Split::val}) {
+    if (session.dataset->samples(split) == 0) continue;
+    const std::int64_t batch = split == Split::train ? session.pipeline.batch.size.value : session.cut.eval_microbatch;
+    const SampleBounds bounds = sample_bounds(*session.dataset, session.stages, split, session.budget.samples, batch);
+    if (bounds.too_large + bounds.unusable > 0)
+      log::warning("{} of {} will not be used: {} too large for the budget, {} that a stage cannot take{}", counted(static_cast<std::uint64_t>(bounds.too_large + bounds.unusable), "sample"),
+                   split == Split::train ? "train" : "val", bounds.too_large, bounds.unusable, bounds.why_unusable.empty() ? "" : ", e.g. " + bounds.why_unusable);
+  }
+  if (request.json) {
+    Json json{{"ok", true},
+              {"host_ram", session.budget.host_ram},
+              {"smallest_host_ram", session.budget.smallest},
+              {"samples", session.budget.samples},
+              {"unused", session.budget.unused},
+              {"steps", session.total_steps},
+              {"microbatch", session.cut.microbatch},
+              {"accounts",
+               {{"base", session.needs.base},
+                {"runtime", session.needs.runtime},
+                {"parameters", session.needs.parameters},
+                {"gradients", session.needs.gradients},
+                {"optimizer", session.needs.optimizer},
+                {"activations", session.needs.activations}}}};
+    fmt::print("{}\n", dump(json));
+  } else {
+    for (const auto& [name, text] : session.facts()) fmt::print("  {:<14} {}\n", name, text);
+    fmt::print("host memory by account\n{}the pipeline is sound: {}\n", session.budget.table, counted(static_cast<std::uint64_t>(session.total_steps), "step"));
+  }
+  std::fflush(stdout);
+  return 0;
+}
+
+}  // namespace sluice

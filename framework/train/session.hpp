@@ -1,0 +1,85 @@
+// Everything that a run needs before its first frame: device, data, model, budget. Each verb makes one and goes on from it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <c10/core/Device.h>
+
+#include "framework/flow/dataset.hpp"
+#include "framework/flow/feed.hpp"
+#include "framework/memory/budget.hpp"
+#include "framework/report/reporter.hpp"
+#include "framework/train/assemble.hpp"
+#include "framework/train/cut.hpp"
+#include "framework/train/entry.hpp"
+#include "framework/train/needs.hpp"
+#include "framework/train/parts.hpp"
+#include "framework/train/run_state.hpp"
+
+namespace sluice {
+
+class Session {
+ public:
+  struct Options {
+    bool training = true;    // false: evaluation or prediction alone
+    bool evaluation = true;
+    bool starting_weights = true;  // model.weights; false where a checkpoint follows
+    // Takes the place of the pipeline's source, with the classes to use; for predict.
+    std::optional<Recipe> source{};
+    std::function<void()> progress{};  // whenever something moved
+  };
+  Session(const TrainRequest& request, Reporter& reporter, Options options);
+
+  // In the order in which they are made.
+  const Pipeline& pipeline;
+  Registry& registry;
+  at::Device device{at::kCPU};
+  std::filesystem::path cache;
+  Stages stages;
+  std::unique_ptr<Dataset> dataset;
+  std::int64_t steps_per_epoch = 0;
+  std::int64_t total_steps = 0;
+  StreamInfos train_streams, val_streams;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Loss> loss;
+  std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<Schedule> schedule;
+  std::vector<NamedMetric> metrics;
+  Cut cut;
+  std::unique_ptr<Assembler> train_assembler, eval_assembler;
+  TensorNeeds needs;
+  Budget budget;
+  std::unique_ptr<Ledger> samples;
+  std::vector<std::pair<std::string, double>> seconds;  // what each part of the start took
+
+  [[nodiscard]] Feed::Options feed_options() const;
+  [[nodiscard]] std::int64_t classes() const { return static_cast<std::int64_t>(dataset->classes().size()); }
+  // The rate of optimizer step `step` (0, 1, ...).
+  [[nodiscard]] double learning_rate(std::int64_t step) const;
+  // Bytes by account, now or at the peak since the allocator's last reset_peak().
+  [[nodiscard]] AccountBytes accounts(bool peak) const;
+  // What is printed at the start: device, data, model, batch, memory.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> facts() const;
+  // What a checkpoint says of this run; the caller fills in where it stands.
+  [[nodiscard]] RunState state(const TrainRequest& request) const;
+  // Throws Error(Code::data) once more samples failed in an epoch than run.max_failures allows.
+  void check_failures(std::int64_t failed) const;
+
+ private:
+  void open_data(Reporter& reporter, Options& options);
+  void build(const Options& options);
+  void fit(const Options& options);
+  [[nodiscard]] std::string needs_key(const Options& options) const;
+};
+
+// Refuses what this version does not do yet, with the place of the key.
+void check_supported(const Pipeline& pipeline);
+
+}  // namespace sluice

@@ -1,0 +1,346 @@
+// Everything that a resumed run must meet again goes by the cursor: phase, batch, and nothing else.
+#include "framework/train/training_run.hpp"
+
+#include <cmath>
+#include <optional>
+
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include <sluice/error.hpp>
+
+#include "framework/base/bytes.hpp"
+#include "framework/base/clock.hpp"
+#include "framework/base/log.hpp"
+#include "framework/base/strings.hpp"
+#include "framework/memory/process.hpp"
+#include "framework/state/files.hpp"
+#include "framework/state/lock.hpp"
+#include "framework/train/capped_allocator.hpp"
+#include "framework/train/checkpointing.hpp"
+#include "framework/train/evaluation.hpp"
+#include "framework/train/live_feed.hpp"
+#include "framework/train/phases.hpp"
+#include "framework/train/session.hpp"
+#include "framework/train/step.hpp"
+
+namespace sluice {
+namespace {
+
+// Steps in a row whose loss or gradient is no number, until the run ends: by then the weights will not come back.
+constexpr int longest_streak = 10;
+
+class TrainingRun {
+ public:
+  TrainingRun(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter)
+      : request_(request),
+        housekeeping_(housekeeping),
+        reporter_(reporter),
+        session_(request, reporter, {.progress = [&housekeeping] { housekeeping.progress(); }}),
+        plan_{session_.pipeline.run.steps.value > 0 ? 0 : session_.pipeline.run.epochs.value, session_.pipeline.eval.every.value, session_.eval_assembler != nullptr},
+        store_(checkpoint_folder(session_.pipeline.run.dir.value), {.keep = session_.pipeline.checkpoint.keep.value}),
+        best_(best_metric(), session_.pipeline.eval.patience.value),
+        step_(*session_.model, *session_.loss, *session_.optimizer, {session_.cut.microbatch, session_.pipeline.optimizer.clip_norm.value, session_.classes()}),
+        identity_(session_.state(request)) {}
+
+  int run() {
+    restore();
+    start();
+    housekeeping_.on_stop({});
+    std::string outcome = "finished";
+    try {
+      if (resumed_ && (steps_done() || !plan_.at(cursor_.phase))) reporter_.note("all steps of this run were done already");
+      if (train()) outcome = stopped_early_;
+      if (!housekeeping_.stop_requested() && steps_done() && plan_.has_val && evaluated_at_ != step_count_) evaluate_at_the_end();
+    } catch (const c10::OutOfMemoryError& error) {
+      save_what_there_is();
+      throw Error(Code::configuration, fmt::format("out of memory in step {}: {}", step_count_ + 1, error.what_without_backtrace()),
+                  "raise budget.host_ram, or lower batch.microbatch; the run goes on from its last checkpoint with --resume");
+    } catch (const c10::Error& error) {
+      save_what_there_is();
+      throw Error(Code::plugin, fmt::format("step {}: {}", step_count_ + 1, error.what_without_backtrace()));
+    } catch (const std::exception&) {
+      save_what_there_is();
+      throw;
+    }
+    if (saved_at_ != std::pair(cursor_.phase, cursor_.batch)) save(false);
+    if (housekeeping_.stop_requested()) outcome = fmt::format("stopped by {} at step {}", housekeeping_.signal_name(), step_count_);
+    finish(outcome);
+    return housekeeping_.exit_code();
+  }
+
+ private:
+  [[nodiscard]] std::string best_metric() const {
+    const auto& named = session_.pipeline.eval.best.value;
+    if (!named.empty() || session_.eval_assembler == nullptr) return named;
+    const auto names = metric_names(session_.metrics);
+    return names.size() > 1 ? names[1] : names[0];
+  }
+
+  void restore() {
+    std::int64_t from = 0;
+    if (request_.resume) {
+      auto found = store_.newest();
+      for (const auto& refused : found.refused) reporter_.warning(fmt::format("{} is passed over: {}", refused.path.string(), refused.why));
+      if (found.checkpoint) {
+        const RunState saved = run_state_from_json(found.checkpoint->state());
+        for (const auto& line : check_resume(saved, identity_, request_.force_threads)) reporter_.note("differs from the saved run: " + line);
+        const auto restored = restore_checkpoint(*found.checkpoint, *session_.model, *session_.optimizer);
+        cursor_ = restored.state.cursor;
+        step_count_ = from = restored.state.step;
+        failures_ = restored.state.failures;
+        evaluated_at_ = restored.state.evaluated_at;
+        stage_states_ = restored.stages;
+        if (saved.best_metric == best_.metric()) best_.restore(saved.best, saved.without_better);
+        resumed_ = true;
+      } else {
+        reporter_.note("there is no checkpoint to resume from: starting afresh");
+      }
+    }
+    for (const auto& aside : store_.continue_from(from))
+      reporter_.warning(fmt::format("an earlier run left a checkpoint here; it is set aside as {}{}", aside.string(), resumed_ ? "" : " (--resume goes on from it instead)"));
+    saved_at_ = resumed_ ? std::pair(cursor_.phase, cursor_.batch) : std::pair<std::uint64_t, std::int64_t>(0, 0);
+  }
+
+  void start() {
+    const auto& pipeline = session_.pipeline;
+    write_file(system_disk(), pipeline.run.dir.value / "pipeline.toml", pipeline.canonical);
+    RunStart run;
+    run.name = pipeline.run.name.value;
+    run.dir = pipeline.run.dir.value;
+    run.total_steps = session_.total_steps;
+    run.epochs = plan_.epochs;
+    run.budget = session_.budget.host_ram;
+    if (resumed_) run.resumed_step = step_count_;
+    run.facts = session_.facts();
+    std::string parts;
+    double total = 0;
+    for (const auto& [what, seconds] : session_.seconds) {
+      total += seconds;
+      parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", what, format_duration(seconds));
+    }
+    run.facts.emplace_back("ready in", fmt::format("{} ({})", format_duration(total), parts));
+    run.pipeline = pipeline.canonical;
+    reporter_.run_started(run);
+    for (const auto& failed : session_.dataset->failed()) reporter_.failed(step_count_, 0, failed);
+    session_.check_failures(static_cast<std::int64_t>(session_.dataset->failed().size()));
+  }
+
+  // Returns whether it stopped early.
+  bool train() {
+    const std::uint64_t first = cursor_.phase;
+    const auto phase = [this, first](std::uint64_t n) -> std::optional<Phase> {
+      const auto entry = plan_.at(first + n);
+      if (!entry) return std::nullopt;
+      return Phase{entry->kind, entry->kind == Phase::Kind::train ? static_cast<std::uint64_t>(entry->epoch) : 0, n == 0 ? cursor_at_start_.batch : 0};
+    };
+    cursor_at_start_ = cursor_;
+    if (steps_done() || !plan_.at(first)) return false;
+    Feed::Options options = session_.feed_options();
+    options.states = stage_states_;
+    Feed feed(*session_.dataset, session_.stages, *session_.samples, std::move(options), phase);
+    const LiveFeed live(feed, session_, housekeeping_, reporter_);
+    for (;;) {
+      const Stopwatch waiting;
+      auto batch = feed.next();
+      if (!batch || housekeeping_.stop_requested()) return false;
+      housekeeping_.progress();
+      switch (consume(std::move(*batch), first, waiting.seconds())) {
+        case Next::go_on: break;
+        case Next::leave: return false;
+        case Next::stop_early: return true;
+      }
+    }
+  }
+
+  enum class Next { go_on, leave, stop_early };
+  // Takes the batch, so that its bytes are free again before the next one is asked for.
+  Next consume(Batch batch, std::uint64_t first, double waited) {
+    const auto entry = *plan_.at(first + batch.phase);
+    count_failures(batch, entry.epoch);
+    if (entry.kind == Phase::Kind::train) return train_on(batch, entry.epoch, waited) && !steps_done() ? Next::go_on : Next::leave;
+    if (!evaluate_on(batch, entry.epoch)) return Next::go_on;
+    stopped_early_ = fmt::format("stopped early: {} evaluations without a better {}", best_.without_better(), best_.metric());
+    return Next::stop_early;
+  }
+
+  [[nodiscard]] bool steps_done() const { return plan_.epochs == 0 && step_count_ >= session_.total_steps; }
+
+  void count_failures(const Batch& batch, std::int64_t epoch) {
+    if (epoch != failures_epoch_) {
+      if (failures_epoch_ >= 0) failures_ = 0;
+      failures_epoch_ = epoch;
+    }
+    for (const auto& failed : batch.failed) reporter_.failed(step_count_, epoch, failed);
+    failures_ += static_cast<std::int64_t>(batch.failed.size());
+    session_.check_failures(failures_ + static_cast<std::int64_t>(session_.dataset->failed().size()));
+  }
+
+  // Returns whether to go on.
+  bool train_on(Batch& batch, std::int64_t epoch, double waited) {
+    auto& allocator = CappedAllocator::install();
+    allocator.reset_peak();
+    const Stopwatch computing;
+    const double lr = session_.learning_rate(step_count_);
+    const StepResult result = step_.run(*session_.train_assembler, batch.samples, lr, [this] {
+      housekeeping_.progress();
+      return !housekeeping_.stop_requested();
+    });
+    if (result.abandoned) return false;
+    if (result.updated) {
+      ++step_count_;
+      streak_ = 0;
+      StepReport report;
+      report.step = step_count_;
+      report.epoch = epoch;
+      report.loss = result.loss;
+      report.lr = lr;
+      report.scalars = result.scalars;
+      if (result.gradient_norm > 0) report.scalars.emplace_back("gradient_norm", result.gradient_norm);
+      report.clips = result.clips;
+      report.seconds_waiting_for_data = waited;
+      report.seconds_computing = computing.seconds();
+      report.accounts = session_.accounts(true);
+      report.last_of_epoch = batch.last;
+      reporter_.step(report);
+    } else if (result.weight > 0) {
+      reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update", batch.index, epoch, std::isfinite(result.loss) ? "gradient" : "loss"));
+      if (++streak_ >= longest_streak)
+        throw Error(Code::data, fmt::format("the loss was not finite in {} batches in a row", streak_), "lower optimizer.lr, set optimizer.clip_norm, or look at the data: sluice data show");
+    }
+    stage_states_ = std::move(batch.states);
+    cursor_ = batch.last ? Cursor{cursor_.phase + 1, 0} : Cursor{cursor_.phase, batch.index + 1};
+
+    const std::int64_t every = session_.pipeline.checkpoint.every.value;
+    due_ = due_ || (every > 0 && result.updated && step_count_ % every == 0) || (every == 0 && batch.last);
+    // An evaluation at this step comes first: its rows belong before the checkpoint.
+    const bool evaluation_follows = batch.last && plan_.evaluated_after(epoch);
+    if (due_ && !evaluation_follows) save(false);
+    return true;
+  }
+
+  // Returns whether the run is to stop.
+  bool evaluate_on(Batch& batch, std::int64_t epoch) {
+    if (!evaluation_) {
+      evaluation_.emplace(*session_.model, session_.loss.get(), session_.metrics,
+                          EvalOptions{session_.dataset->views(Split::val), session_.pipeline.eval.average.value, session_.classes()});
+      evaluation_watch_.restart();
+      evaluated_clips_ = 0;
+    }
+    evaluation_->add(*session_.eval_assembler, batch.samples);
+    evaluated_clips_ += static_cast<std::int64_t>(batch.samples.size() + batch.failed.size());
+    reporter_.progress("evaluating", std::min(0.999, static_cast<double>(evaluated_clips_) / static_cast<double>(std::max<std::int64_t>(1, session_.dataset->samples(Split::val)))));
+    if (!batch.last) return false;
+    reporter_.progress("evaluating", 1);
+    const EvalNumbers numbers = evaluation_->finish();
+    evaluation_.reset();
+    evaluated_at_ = step_count_;
+    if (!final_evaluation_) cursor_ = {cursor_.phase + 1, 0};
+    const bool best = best_.offer(numbers.numbers, step_count_, epoch);
+    EvalReport report;
+    report.step = step_count_;
+    report.epoch = epoch;
+    report.numbers = numbers.numbers;
+    report.tables = numbers.tables;
+    report.clips = numbers.clips;
+    report.seconds = evaluation_watch_.seconds();
+    if (best) report.best = BestResult{best_.metric(), best_.best()->value, step_count_, epoch};
+    reporter_.evaluation(report);
+    if (due_ || best) save(best);
+    return best_.stop();
+  }
+
+  // A run that is declared in steps ends where no evaluation may be due.
+  void evaluate_at_the_end() {
+    final_evaluation_ = true;
+    const Cursor here = cursor_;
+    Feed feed(*session_.dataset, session_.stages, *session_.samples, session_.feed_options(),
+              [](std::uint64_t n) { return n == 0 ? std::optional(Phase{Phase::Kind::eval, 0, 0}) : std::nullopt; });
+    const LiveFeed live(feed, session_, housekeeping_, reporter_);
+    while (auto batch = feed.next()) {
+      housekeeping_.progress();
+      if (housekeeping_.stop_requested()) break;
+      count_failures(*batch, failures_epoch_);
+      evaluate_on(*batch, failures_epoch_);
+    }
+    evaluation_.reset();
+    cursor_ = here;
+  }
+
+  void save(bool best) {
+    housekeeping_.progress();
+    RunState state = identity_;
+    state.step = step_count_;
+    const auto entry = plan_.at(cursor_.phase);
+    state.epoch = entry ? entry->epoch : plan_.epochs;
+    state.cursor = cursor_;
+    state.failures = cursor_.batch == 0 && entry && entry->kind == Phase::Kind::train ? 0 : failures_;
+    state.evaluated_at = evaluated_at_;
+    state.best_metric = best_.metric();
+    state.best = best_.best();
+    state.without_better = best_.without_better();
+    reporter_.sync();
+    const auto saved = save_checkpoint(store_, state, *session_.model, *session_.optimizer, stage_states_, best);
+    reporter_.checkpoint_saved(step_count_, saved.folder, saved.bytes, saved.seconds, best);
+    saved_at_ = {cursor_.phase, cursor_.batch};
+    due_ = false;
+    housekeeping_.progress();
+  }
+
+  // On the way out of an error: every committed step is whole, so it may be kept.
+  void save_what_there_is() noexcept {
+    try {
+      if (step_count_ > 0 && saved_at_ != std::pair(cursor_.phase, cursor_.batch)) save(false);
+    } catch (const std::exception& error) {
+      log::warning("nothing could be saved on the way out: {}", error.what());
+    }
+  }
+
+  void finish(const std::string& outcome) {
+    RunEnd end;
+    end.outcome = outcome;
+    if (best_.best()) end.best = BestResult{best_.metric(), best_.best()->value, best_.best()->step, best_.best()->epoch};
+    end.peak_resident = peak_resident_bytes();
+    end.places.emplace_back("checkpoints", checkpoint_folder(session_.pipeline.run.dir.value));
+    reporter_.run_finished(end);
+  }
+
+  const TrainRequest& request_;
+  Housekeeping& housekeeping_;
+  Reporter& reporter_;
+  Session session_;
+  PhasePlan plan_;
+  CheckpointStore store_;
+  BestSoFar best_;
+  Step step_;
+  RunState identity_;
+
+  Cursor cursor_;
+  Cursor cursor_at_start_;
+  std::int64_t step_count_ = 0;
+  StageStates stage_states_;
+  std::int64_t failures_ = 0;
+  std::int64_t failures_epoch_ = -1;
+  int streak_ = 0;
+  bool resumed_ = false;
+  bool due_ = false;
+  std::pair<std::uint64_t, std::int64_t> saved_at_;
+  std::string stopped_early_;
+
+  std::optional<Evaluation> evaluation_;
+  Stopwatch evaluation_watch_;
+  std::int64_t evaluated_clips_ = 0;
+  std::int64_t evaluated_at_ = -1;
+  bool final_evaluation_ = false;
+};
+
+}  // namespace
+
+int run_training(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
+  const RunLock lock(request.pipeline->run.dir.value);
+  housekeeping.on_stop_end_at_once();
+  TrainingRun run(request, housekeeping, reporter);
+  return run.run();
+}
+
+}  // namespace sluice
