@@ -4,3 +4,5 @@ pkg_check_modules(SLUICE_LIBAV_WRITE REQUIRED IMPORTED_TARGET libavformat libavc
 sluice_plugin(source.motion8
   SOURCES source/motion8.cpp source/motion8_files.cpp source/motion8_scene.cpp source/h264_file.cpp
   LIBS PkgConfig::SLUICE_LIBAV_WRITE)
+sluice_plugin(source.video_list
+  SOURCES source/video_list.cpp source/list_file.cpp source/video_folder.cpp source/split_list.cpp source/delimited_file.cpp)
