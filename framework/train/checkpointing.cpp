@@ -37,8 +37,11 @@ std::vector<NamedTensor> tensors_of(Model& model) {
 CheckpointStore::Saved save_checkpoint(CheckpointStore& store, const RunState& state, Model& model, Optimizer& optimizer, const StageStates& stages, bool best) {
   CheckpointContent content;
   content.step = state.step;
-  content.model = tensors_to_write(tensors_of(model));
-  content.optimizer = tensors_to_write(with_generator(optimizer, at::detail::getDefaultCPUGenerator().get_state()));
+  // What is written is a view: the tensors live until it is.
+  const auto weights = tensors_of(model);
+  const auto optimizer_state = with_generator(optimizer, at::detail::getDefaultCPUGenerator().get_state());
+  content.model = tensors_to_write(weights);
+  content.optimizer = tensors_to_write(optimizer_state);
   content.state = to_json(state);
   for (const auto& [stage, bytes] : stages) content.blobs.emplace_back(stage, std::as_bytes(std::span(bytes)));
   return store.save(content, {.best = best});

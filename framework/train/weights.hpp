@@ -12,7 +12,9 @@
 namespace sluice {
 
 // What to write, in the order given. Tensors that are not plain CPU memory in C order are copied one at a time, when it is their turn.
+// Views: `tensors` must live until they are written.
 [[nodiscard]] std::vector<TensorToWrite> tensors_to_write(const std::vector<NamedTensor>& tensors);
+std::vector<TensorToWrite> tensors_to_write(std::vector<NamedTensor>&&) = delete;
 
 struct WeightsReport {
   std::int64_t matched = 0;

@@ -33,9 +33,11 @@ void add_noise(std::vector<std::int64_t>& sum, std::int64_t size, std::int64_t c
     }
 }
 
+// The colour half a turn away in each channel: whatever the draw, a texture of the two is seen.
+Colour opposite(Colour colour) { return {(colour[0] + 128) % 256, (colour[1] + 128) % 256, (colour[2] + 128) % 256}; }
+
 // Noise of a coarse and a fine grain between two colours.
-Texture make_texture(std::int64_t size, std::int64_t coarse, std::int64_t fine, Rng& rng) {
-  const Colour from = draw_colour(rng), to = draw_colour(rng);
+Texture make_texture(std::int64_t size, std::int64_t coarse, std::int64_t fine, Colour from, Colour to, Rng& rng) {
   std::vector<std::int64_t> noise(static_cast<std::size_t>(size * size));
   add_noise(noise, size, std::clamp<std::int64_t>(size / coarse, 1, size), 2, rng);
   add_noise(noise, size, std::clamp<std::int64_t>(size / fine, 1, size), 1, rng);
@@ -94,13 +96,14 @@ Scene make_scene(std::uint64_t seed, bool validation, std::uint64_t index, std::
   const auto torus = size * one;
   scene.start = {rng.index(torus), rng.index(torus)};
   scene.ground_start = {rng.index(torus), rng.index(torus)};
-  const auto fastest = 3 * size;                                            // 3/4 of a pixel in a frame of 64
+  const auto fastest = size;                                                // a quarter of a pixel in a frame of 64
   scene.ground_velocity = {rng.index(2 * fastest + 1) - fastest, rng.index(2 * fastest + 1) - fastest};
   const auto speed = 4 * size + rng.index(6 * size + 1);                    // 1 to 2.5 pixels in a frame of 64
-  scene.radius = 32 * size + rng.index(24 * size + 1);                      // 8 to 14 pixels of 64
+  scene.radius = 72 * size + rng.index(32 * size + 1);                      // 18 to 26 pixels of 64
   scene.round = rng.index(2) == 0;
-  scene.patch = make_texture(scene.radius * 2 / one + 4, 8, 4, rng);
-  scene.ground = make_texture(size, 16, 8, rng);
+  const Colour patch = draw_colour(rng), ground = draw_colour(rng), other_ground = draw_colour(rng);
+  scene.patch = make_texture(scene.radius * 2 / one + 4, 6, 3, patch, opposite(patch), rng);
+  scene.ground = make_texture(size, 16, 8, ground, other_ground, rng);
 
   const auto& sign = signs[static_cast<std::size_t>(scene.direction)];
   const auto along = sign[0] != 0 && sign[1] != 0 ? (speed * 181 + 128) / 256 : speed;  // 1 / sqrt(2): equal speed on diagonals

@@ -73,8 +73,8 @@ TEST_CASE("place, size, speed, colour and background do not depend on the direct
       // The part of a pixel: it decides how soft a frame is drawn.
       {16, [](const Scene& s) { return static_cast<std::size_t>(wrap(s.start.x + 7 * s.velocity.x) % 256 / 64 * 4 + wrap(s.start.y + 7 * s.velocity.y) % 256 / 64); }},
       {16, [](const Scene& s) { return place(s.ground_start.x, s.ground_start.y); }},
-      {16, [](const Scene& s) { return cell_of(s.ground_velocity.x, -192, 193, 4) * 4 + cell_of(s.ground_velocity.y, -192, 193, 4); }},
-      {8, [](const Scene& s) { return cell_of(s.radius, 32 * 64, 56 * 64 + 1, 8); }},
+      {16, [](const Scene& s) { return cell_of(s.ground_velocity.x, -64, 65, 4) * 4 + cell_of(s.ground_velocity.y, -64, 65, 4); }},
+      {8, [](const Scene& s) { return cell_of(s.radius, 72 * 64, 104 * 64 + 1, 8); }},
       {2, [](const Scene& s) { return s.round ? 1u : 0u; }},
       {8, [](const Scene& s) { return cell_of(mean_of(s.patch.pixels), 0, 256, 8); }},
       {8, [](const Scene& s) { return cell_of(mean_of(s.ground.pixels), 0, 256, 8); }},

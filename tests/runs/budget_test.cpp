@@ -1,0 +1,106 @@
+// The budget of a whole run: the smallest that works works, one byte less is refused, and neither bytes nor threads go past it.
+#include <doctest/doctest.h>
+
+#include <cctype>
+
+#include "tests/runs/synthetic_run.hpp"
+#include "tests/support/memory_cgroup.hpp"
+
+using namespace sluice::testing;
+
+namespace {
+
+// "... at least 190123456 bytes ..."
+std::uint64_t bytes_in(const std::string& text) {
+  const auto end = text.find(" bytes");
+  if (end == std::string::npos) return 0;
+  auto start = end;
+  while (start > 0 && std::isdigit(static_cast<unsigned char>(text[start - 1]))) --start;
+  return start == end ? 0 : std::stoull(text.substr(start, end - start));
+}
+
+}  // namespace
+
+// Catches: an inequality that is off by one, a refusal that names a budget which is refused in turn.
+TEST_CASE("a budget that cannot work is refused at once with the smallest that does: that one trains, one byte less does not") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), synthetic_pipeline);
+  const Finished refused = run_sluice({"train", file, "budget.host_ram=64MiB"}, folder.path());
+  INFO(refused.err);
+  CHECK(refused.code == 2);
+  CHECK_FALSE(fs::exists(folder.path() / "runs/synthetic/checkpoints/step-1"));
+  const std::uint64_t smallest = bytes_in(refused.err);
+  REQUIRE(smallest > 64 << 20);
+  const Finished below = run_sluice({"train", file, "run.epochs=1", "budget.host_ram=" + std::to_string(smallest - 1)}, folder.path());
+  CHECK(below.code == 2);
+  INFO(below.err);
+  CHECK(bytes_in(below.err) == smallest);
+  const Finished exact = run_sluice({"train", file, "run.epochs=1", "budget.host_ram=" + std::to_string(smallest)}, folder.path());
+  INFO(exact.err);
+  CHECK(exact.code == 0);
+  CHECK(exact.peak_resident <= smallest);
+  MESSAGE("smallest " << smallest << " bytes, resident at the peak " << exact.peak_resident);
+}
+
+// Catches: a pool of LibTorch, TBB or OpenCV that takes the machine's number of processors.
+TEST_CASE("the process never has more than workers + compute_threads + 4 threads") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), synthetic_pipeline);
+  for (const auto& [workers, compute] : {std::pair{1, 1}, std::pair{3, 2}, std::pair{7, 1}}) {
+    const Finished run = run_sluice({"train", file, "budget.workers=" + std::to_string(workers), "budget.compute_threads=" + std::to_string(compute)}, folder.path());
+    INFO(run.err);
+    CHECK(run.code == 0);
+    CHECK(run.most_threads <= workers + compute + 4);
+    CHECK(run.most_threads >= 3);
+  }
+}
+
+// Planted defect: a stage that takes 64 MiB beside its lease. In a cgroup of exactly the budget it must be the end of the process,
+// or the test below that finds no kill could not fail.
+TEST_CASE("in a memory cgroup of exactly host_ram the run ends well, and with a stage that hoards 64 MiB it does not") {
+  const ScratchFolder folder;
+  const auto plain = write_pipeline(folder.path(), synthetic_pipeline);
+  const std::uint64_t smallest = bytes_in(run_sluice({"train", plain, "budget.host_ram=64MiB"}, folder.path()).err);
+  REQUIRE(smallest > 0);
+  const std::string budget = "budget.host_ram=" + std::to_string(smallest);
+  {
+    const MemoryCgroup cgroup(smallest);
+    const Finished run = run_sluice({"train", plain, budget}, folder.path(), 120, cgroup.procs());
+    INFO(run.err);
+    CHECK(run.signal == 0);
+    CHECK(run.code == 0);
+    CHECK(run.peak_resident <= smallest);
+  }
+  std::string text = synthetic_pipeline;
+  text.replace(text.find("[[stage]]\nplugin = \"augment.random_crop\""), 0, "[[stage]]\nplugin = \"fixture.hoarder\"\nmebibytes = 64\n");
+  const auto hoarding = write_pipeline(folder.path(), text, "hoarding.toml");
+  const Finished free_run = run_sluice({"train", hoarding, budget}, folder.path());
+  CHECK(free_run.peak_resident > smallest);
+  const MemoryCgroup cgroup(smallest);
+  const Finished run = run_sluice({"train", hoarding, budget}, folder.path(), 120, cgroup.procs());
+  CHECK((run.signal == SIGKILL || run.code != 0));
+}
+
+// Catches: a stage that may take more than it declared, or whose error does not say which stage and sample.
+TEST_CASE("a stage that asks for more than it declared is refused by name") {
+  const ScratchFolder folder;
+  std::string text = synthetic_pipeline;
+  text.replace(text.find("[[stage]]\nplugin = \"augment.random_crop\""), 0, "[[stage]]\nplugin = \"fixture.greedy\"\n");
+  const Finished run = run_sluice({"train", write_pipeline(folder.path(), text)}, folder.path());
+  CHECK(run.code == 3);
+  INFO(run.err);
+  CHECK(run.err.find("fixture.greedy") != std::string::npos);
+}
+
+TEST_CASE("workers and budgets that make no sense are configuration errors with their place") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), synthetic_pipeline);
+  for (const std::string value : {"budget.workers=0", "budget.workers=-3", "budget.workers=1000000000000000000", "budget.workers=nan", "budget.host_ram=0",
+                                  "budget.host_ram=-1GiB", "budget.host_ram=nan", "budget.compute_threads=0", "budget.host_ram=99999999999999999999GiB"}) {
+    const Finished run = run_sluice({"train", file, value}, folder.path());
+    INFO(value << ": " << run.err);
+    CHECK(run.code == 2);
+    CHECK(run.err.find(value.substr(0, value.find('='))) != std::string::npos);
+    CHECK(run.seconds < 5);
+  }
+}
