@@ -1,4 +1,4 @@
-// data show: a picture of what the network sees after every stage.
+// data show: a picture of what the network sees after every stage. data bench has a file of its own.
 #include <memory>
 
 #include <fmt/format.h>
@@ -9,9 +9,11 @@
 namespace sluice::app {
 
 void add_data(CLI::App& app, Action& action) {
-  auto* command = app.add_subcommand("data", "Look at what the network will see");
+  auto* command = app.add_subcommand("data", "Look at what the network will see, or measure how fast it comes");
   command->require_subcommand(1);
   command->footer("Example: sluice data show pipelines/motion8.toml --out sheet.png");
+
+  add_data_bench(*command, action);
 
   struct Options {
     PipelineArguments arguments;

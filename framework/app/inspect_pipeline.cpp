@@ -78,7 +78,7 @@ void print_text(const Pipeline& pipeline, const OpenData& data, const View& view
     facts.push_back({part.name, fmt::format("{}{}", counted(static_cast<std::uint64_t>(data.dataset->videos(part.split)), "video"), views > 1 ? fmt::format(" x {} clips", views) : "")});
   }
   if (const auto& failed = data.dataset->failed(); !failed.empty())
-    facts.push_back({"unusable", fmt::format("{} {}; the first: {}: {}", with_commas(failed.size()), failed.size() == 1 ? "entry" : "entries", failed[0].where, failed[0].why)});
+    facts.push_back({"unusable", fmt::format("{} {}; the first: {}", with_commas(failed.size()), failed.size() == 1 ? "entry" : "entries", cause_text(failed[0]))});
   facts.push_back({"budget", fmt::format("host_ram {}, {} workers, {} compute threads", pipeline.budget.host_ram.value ? format_bytes(pipeline.budget.host_ram.value) : "auto", pipeline.budget.workers.value, pipeline.budget.compute_threads.value)});
   fmt::print("{}", columns(facts, 2, width));
 

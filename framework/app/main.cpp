@@ -48,6 +48,7 @@ int run(int argc, char** argv) {
   app::add_check(app, action);
   app::add_inspect(app, action);
   app::add_plugins(app, action);
+  app::add_new(app, action);
   app::add_data(app, action);
 
   try {

@@ -10,9 +10,15 @@
 namespace sluice::app {
 namespace {
 
-// Characters, for what is mostly ASCII.
+// Columns of a terminal: two for the characters of East Asia and for pictures, one for all others.
 std::size_t width_of(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  std::size_t width = 0;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte & 0xC0) == 0x80) continue;
+    width += (byte >= 0xE3 && byte <= 0xED) || byte == 0xF0 ? 2 : 1;
+  }
+  return width;
 }
 
 std::vector<std::string> wrapped(std::string_view text, std::size_t width) {
@@ -41,6 +47,8 @@ std::string shape_text(const Info& info) {
   }
   return out + "]";
 }
+
+std::string cause_text(const Failed& failed) { return failed.why.starts_with(failed.where + ": ") ? failed.why : failed.where + ": " + failed.why; }
 
 int terminal_width() {
   winsize size{};

@@ -7,10 +7,15 @@
 
 #include <sluice/info.hpp>
 
+#include "framework/flow/dataset.hpp"
+
 namespace sluice::app {
 
 // "uint8 [T 16, H 112, W 112, C 3]"; with `~` in front of an extent that varies.
 [[nodiscard]] std::string shape_text(const Info& info);
+
+// "place: cause"; the place once, where the cause names it too.
+[[nodiscard]] std::string cause_text(const Failed& failed);
 
 // Columns of the terminal, or 100 where there is none.
 [[nodiscard]] int terminal_width();

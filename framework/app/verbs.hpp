@@ -22,6 +22,7 @@ void add_inspect(CLI::App& app, Action& action);
 void add_plugins(CLI::App& app, Action& action);
 void add_new(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
+void add_data_bench(CLI::App& data, Action& action);  // below `data`
 
 // FILE and KEY=VALUE..., which most verbs take.
 void add_pipeline_arguments(CLI::App& verb, PipelineArguments& arguments);

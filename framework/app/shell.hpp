@@ -1,0 +1,17 @@
+// Commands that a person can copy.
+#pragma once
+
+#include <string>
+
+namespace sluice::app {
+
+// As a shell takes it for one word: quoted where it has to be.
+[[nodiscard]] inline std::string shell_word(const std::string& text) {
+  static constexpr char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+}  // namespace sluice::app
