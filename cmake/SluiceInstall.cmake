@@ -4,6 +4,8 @@ set(SLUICE_CMAKE_DIR "${CMAKE_INSTALL_LIBDIR}/cmake/sluice")
 install(DIRECTORY sdk/include/sluice DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(TARGETS sluice_sdk EXPORT sluiceTargets)
 install(EXPORT sluiceTargets NAMESPACE sluice:: DESTINATION ${SLUICE_CMAKE_DIR})
+export(EXPORT sluiceTargets NAMESPACE sluice:: FILE "${CMAKE_BINARY_DIR}/sluiceTargets.cmake")  # a plugin builds against the build folder too
+file(COPY cmake/SluicePlugin.cmake cmake/Torch.cmake cmake/libtorch.version DESTINATION "${CMAKE_BINARY_DIR}")
 configure_package_config_file(cmake/sluiceConfig.cmake.in "${CMAKE_BINARY_DIR}/sluiceConfig.cmake"
   INSTALL_DESTINATION ${SLUICE_CMAKE_DIR})
 write_basic_package_version_file("${CMAKE_BINARY_DIR}/sluiceConfigVersion.cmake" COMPATIBILITY SameMinorVersion)

@@ -11,6 +11,7 @@
 #include "framework/app/printing.hpp"
 #include "framework/base/bytes.hpp"
 #include "framework/base/strings.hpp"
+#include "framework/config/tables.hpp"
 #include "framework/flow/feed.hpp"
 
 namespace sluice::app {
@@ -61,9 +62,44 @@ View look(OpenData& data, const Pipeline& pipeline) {
   return view;
 }
 
+// A resize of what a decoder made, where the decoder could have made it so: decoding is the place where pixels cost least.
+std::vector<std::string> advice(const Loaded& loaded) {
+  std::vector<std::string> out;
+  std::map<std::string, std::string> decoder_of;  // stream: the decoder that wrote it last, until another stage does
+  for (const StageConfig& stage : loaded.pipeline.stages) {
+    const abi::Manifest& manifest = *loaded.registry.manifest(stage.plugin.plugin);
+    const auto has = [&](std::string_view field) {
+      return std::any_of(manifest.fields, manifest.fields + manifest.field_count, [&](const auto& one) { return field == one.name; });
+    };
+    if (manifest.kind == static_cast<std::uint32_t>(abi::Kind::decoder)) {
+      for (const auto& stream : stage.on)
+        if (has("short_side") && !find(stage.plugin.settings, "short_side") && !find(stage.plugin.settings, "size")) decoder_of[stream] = stage.name;
+      continue;
+    }
+    for (const auto& stream : stage.on) {
+      const auto decoder = decoder_of.find(stream);
+      if (decoder == decoder_of.end()) continue;
+      if (stage.plugin.plugin == "augment.resize" && stage.only.empty())
+        out.push_back(fmt::format("{}: {} on '{}' follows {}, which can scale while it decodes: give it short_side or size, and remove the resize", stage.plugin.place.text(), stage.name, stream, decoder->second));
+      decoder_of.erase(decoder);
+    }
+  }
+  return out;
+}
+
 std::string after_text(const GraphNode& node) { return node.after.empty() ? "the source" : join(node.after, " and "); }
 
-void print_text(const Pipeline& pipeline, const OpenData& data, const View& view) {
+// Samples weigh at most what was leased for them; behind the batcher, their place in the batch.
+std::uint64_t bytes_of(const FeedStatus::Queue& queue, const View& view, std::int64_t batch) {
+  std::uint64_t place = 0;
+  for (const auto& part : view.parts) place = std::max(place, part.bounds.place);
+  const auto items = static_cast<std::uint64_t>(queue.limit);
+  if (queue.edge.ends_with("(batches)")) return items * static_cast<std::uint64_t>(batch) * place;
+  return items * (queue.edge.starts_with("batch ->") ? place : view.largest);
+}
+
+void print_text(const Loaded& loaded, const OpenData& data, const View& view) {
+  const Pipeline& pipeline = loaded.pipeline;
   const int width = terminal_width();
   fmt::print("{}\n\n", pipeline.file.string());
   std::vector<std::vector<std::string>> facts{{"source", pipeline.data.plugin}};
@@ -95,23 +131,20 @@ void print_text(const Pipeline& pipeline, const OpenData& data, const View& view
     if (part.bounds.too_large > 0) fmt::print("  {} too large for this budget\n", counted(static_cast<std::uint64_t>(part.bounds.too_large), "sample"));
     if (part.bounds.unusable > 0) fmt::print("  {} not usable: {}\n", counted(static_cast<std::uint64_t>(part.bounds.unusable), "sample"), part.bounds.why_unusable);
   }
+  for (const auto& line : advice(loaded)) fmt::print("\nadvice: {}\n", line);
   if (!view.refused.empty()) {
     fmt::print("\nThis budget does not work: {}\n", view.refused);
     return;
   }
   fmt::print("\nQueues: at most {} on the way at once; each holds the bytes that were leased for it at admission\n", counted(static_cast<std::uint64_t>(view.in_flight), "sample"));
   std::vector<std::vector<std::string>> rows{{"queue", "items", "bytes"}};
-  for (const auto& queue : view.queues) {
-    const bool batches = queue.edge.find("(batches)") != std::string::npos;
-    const auto place = view.parts.empty() ? 0 : view.parts.front().bounds.place;
-    const auto bytes = batches ? static_cast<std::uint64_t>(queue.limit * pipeline.batch.size.value) * place : static_cast<std::uint64_t>(queue.limit) * (queue.edge.starts_with("batch ->") ? place : view.largest);
-    rows.push_back({queue.edge, fmt::format("<= {}", queue.limit), "<= " + format_bytes(bytes)});
-  }
+  for (const auto& queue : view.queues) rows.push_back({queue.edge, fmt::format("<= {}", queue.limit), "<= " + format_bytes(bytes_of(queue, view, pipeline.batch.size.value))});
   fmt::print("{}", columns(rows, 2, width));
   fmt::print("  all together: the samples' share of host_ram, at least {} ({} bytes); sluice check {} says how much it is\n", format_bytes(view.smallest), view.smallest, pipeline.file.filename().string());
 }
 
-void print_json(const Pipeline& pipeline, const OpenData& data, const View& view) {
+void print_json(const Loaded& loaded, const OpenData& data, const View& view) {
+  const Pipeline& pipeline = loaded.pipeline;
   json parts = json::array();
   for (const auto& part : view.parts) {
     json nodes = json::array(), streams = json::array();
@@ -121,9 +154,9 @@ void print_json(const Pipeline& pipeline, const OpenData& data, const View& view
                      {"largest", part.bounds.largest}, {"typical", part.bounds.typical}, {"place", part.bounds.place}, {"too_large", part.bounds.too_large}, {"smallest_share", part.bounds.smallest}});
   }
   json queues = json::array(), failed = json::array();
-  for (const auto& queue : view.queues) queues.push_back({{"edge", queue.edge}, {"items", queue.limit}});
+  for (const auto& queue : view.queues) queues.push_back({{"edge", queue.edge}, {"items", queue.limit}, {"bytes", bytes_of(queue, view, pipeline.batch.size.value)}});
   for (const auto& one : data.dataset->failed()) failed.push_back({{"where", one.where}, {"why", one.why}});
-  const json out{{"file", pipeline.file.string()}, {"classes", data.dataset->classes()}, {"parts", parts}, {"in_flight", view.in_flight}, {"queues", queues}, {"failed", failed}, {"refused", view.refused}};
+  const json out{{"file", pipeline.file.string()}, {"classes", data.dataset->classes()}, {"parts", parts}, {"in_flight", view.in_flight}, {"queues", queues}, {"failed", failed}, {"advice", advice(loaded)}, {"refused", view.refused}};
   fmt::print("{}\n", out.dump(2, ' ', false, json::error_handler_t::replace));
 }
 
@@ -132,7 +165,7 @@ void print_json(const Pipeline& pipeline, const OpenData& data, const View& view
 void inspect_pipeline(Loaded& loaded, bool json) {
   OpenData data = open_data(loaded.registry, loaded.pipeline);
   const View view = look(data, loaded.pipeline);
-  json ? print_json(loaded.pipeline, data, view) : print_text(loaded.pipeline, data, view);
+  json ? print_json(loaded, data, view) : print_text(loaded, data, view);
 }
 
 }  // namespace sluice::app

@@ -168,7 +168,9 @@ void print_text(const Registry::Found& found, const std::optional<Example>& exam
     std::vector<std::vector<std::string>> rows{{"key", "type and range", "default", "meaning"}};
     for (std::uint32_t i = 0; i < manifest.field_count; ++i) {
       const abi::FieldRecord& field = manifest.fields[i];
-      rows.push_back({field.name, type_text(field), default_text(field), field.help});
+      const std::string value = default_text(field);
+      const bool wide = value.size() > 24;  // it would leave no room for the meaning
+      rows.push_back({field.name, type_text(field), wide ? "below" : value, wide ? fmt::format("{}. Default: {}", field.help, value) : field.help});
     }
     fmt::print("\n{}", columns(rows, 2, width));
   }

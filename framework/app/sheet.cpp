@@ -11,6 +11,7 @@
 #include "framework/app/canvas.hpp"
 #include "framework/app/open_data.hpp"
 #include "framework/base/strings.hpp"
+#include "framework/config/toml.hpp"
 #include "framework/flow/feed.hpp"
 
 namespace sluice::app {
@@ -80,7 +81,7 @@ std::optional<Strip> strip_of(const std::string& stage, const std::string& strea
   if (frames < 1 || strip.height < 1 || strip.width < 1) return std::nullopt;
 
   strip.caption = fmt::format("{}  {}  {}", stage, stream, axes_text(array));
-  if (array.rate() > 0 && frames > 1) strip.caption += fmt::format("  {:g} frames/s, {:.2f} s", array.rate(), static_cast<double>(frames) / array.rate());
+  if (array.rate() > 0 && frames > 1) strip.caption += fmt::format("  of {:g} frames/s", array.rate());
   const std::vector<std::uint8_t> bytes = as_bytes(array, strip.caption);
   if (bytes.empty()) return std::nullopt;
   const auto each = static_cast<std::size_t>(strip.height) * static_cast<std::size_t>(strip.width) * static_cast<std::size_t>(strip.channels);
@@ -195,6 +196,18 @@ Canvas arranged(const std::vector<Block>& blocks, const std::string& last_line, 
   return canvas;
 }
 
+// How frames are chosen, which says how fast the clip runs.
+std::string frames_line(const Loaded& loaded) {
+  std::string out;
+  for (const StageConfig& stage : loaded.pipeline.stages) {
+    if (loaded.registry.manifest(stage.plugin.plugin)->kind != static_cast<std::uint32_t>(abi::Kind::frames)) continue;
+    out += stage.name;
+    for (const auto& member : stage.plugin.settings) out += fmt::format("  {} = {}", member.key, toml_text(member.value));
+    out += "   ";
+  }
+  return out;
+}
+
 std::string model_line(const Pipeline& pipeline) {
   const InputConfig& input = pipeline.model.input;
   if (input.mean.empty() && input.std.empty()) return "to the model: float32, x / 255";
@@ -232,7 +245,7 @@ void draw_sheet(Loaded& loaded, const SheetRequest& request) {
   }
   if (blocks.empty()) throw Error(Code::configuration, "no stage of this pipeline decodes anything", "add [[stage]] plugin = \"decode.ffmpeg\"");
   const bool has_model = !whole.model.plugin.plugin.empty();
-  const Canvas canvas = arranged(blocks, has_model ? model_line(whole) : "", request.height);
+  const Canvas canvas = arranged(blocks, frames_line(loaded) + (has_model ? model_line(whole) : ""), request.height);
   canvas.write_png(request.out);
   fmt::print("{}: {} x {} pixels, {}, {} behind {}\n", request.out.string(), canvas.width(), canvas.height(), counted(samples.size(), "sample"),
              counted(blocks[0].strips.size(), "row"), counted(whole.stages.size(), "stage"));
