@@ -34,7 +34,15 @@ void give_back(abi::Array& raw) {
 }  // namespace
 
 std::string sample_name(const Dataset::Impl& dataset, Split split, std::int64_t index) {
-  const auto where = dataset.where(dataset.of(split), dataset.row(split, index));
+  const auto& rows = dataset.of(split);
+  const auto row = dataset.row(split, index);
+  auto where = dataset.where(rows, row);
+  for (const auto& video : rows.videos) {
+    if (video.files[row] == no_text) continue;
+    const auto path = dataset.texts.get(dataset.files[video.files[row]].path);
+    if (where.find(path) == std::string::npos) where += (where.empty() ? "" : ": ") + path;
+    break;
+  }
   return fmt::format("sample {} of {}{}", index, split == Split::train ? "train" : "val", where.empty() ? "" : " (" + where + ")");
 }
 

@@ -125,10 +125,13 @@ void Reporter::progress(std::string_view what, double fraction) {
     else self.console.show(progress_text(text, fraction, self.console.width() - 1));
     return;
   }
-  // A line when the work begins, every now and then, and when work that took a while is done.
+  // A line when the work begins (in a run that would be one for each evaluation: only if it takes a while), every now and then,
+  // and when work that took a while is done.
   const bool begins = self.plain_progress != text;
   const bool late = !self.plain_at || self.now() - *self.plain_at >= self.options.plain_seconds;
-  if (begins ? !done : late) {
+  const bool quiet = begins && self.running;
+  if (quiet) self.plain_at = self.now();
+  if (!quiet && (begins ? !done : late)) {
     self.plain_at = self.now();
     self.console.print(progress_text(text, fraction, 200));
   }
