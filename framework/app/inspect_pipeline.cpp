@@ -62,7 +62,8 @@ View look(OpenData& data, const Pipeline& pipeline) {
   return view;
 }
 
-// A resize of what a decoder made, where the decoder could have made it so: decoding is the place where pixels cost least.
+// A resize of what a decoder made, where the decoder could have made it so: decoding is the place where pixels cost least. What
+// scales is known by its field short_side.
 std::vector<std::string> advice(const Loaded& loaded) {
   std::vector<std::string> out;
   std::map<std::string, std::string> decoder_of;  // stream: the decoder that wrote it last, until another stage does
@@ -79,9 +80,9 @@ std::vector<std::string> advice(const Loaded& loaded) {
     for (const auto& stream : stage.on) {
       const auto decoder = decoder_of.find(stream);
       if (decoder == decoder_of.end()) continue;
-      if (stage.plugin.plugin == "augment.resize" && stage.only.empty())
+      if (has("short_side") && stage.only.empty())
         out.push_back(fmt::format("{}: {} on '{}' follows {}, which can scale while it decodes: give it short_side or size, and remove the resize", stage.plugin.place.text(), stage.name, stream, decoder->second));
-      decoder_of.erase(decoder);
+      if (has("size")) decoder_of.erase(decoder);  // a crop or a resize; mirrors and colours leave the size as it was
     }
   }
   return out;

@@ -2,11 +2,16 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <system_error>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <sluice/error.hpp>
 #include <sluice/manifest.hpp>
 
 #include "framework/app/verbs.hpp"
+#include "framework/base/strings.hpp"
 
 namespace {
 
@@ -22,8 +27,24 @@ std::string typed(const CLI::App& app) {
   return text;
 }
 
-int usage_error(const CLI::App& app, const CLI::ParseError& error) {
+// A word where a verb belongs: "there is no verb 'trian'", and those that it may have meant.
+bool report_unknown_verb(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* at = &app;
+  int word = 1;
+  for (; !at->get_subcommands().empty(); ++word) at = at->get_subcommands().front();
+  const auto verbs = at->get_subcommands([](const CLI::App*) { return true; });
+  if (verbs.empty() || word >= argc || argv[word][0] == '-') return false;
+  std::vector<std::string> names;
+  for (const auto* verb : verbs) names.push_back(verb->get_name());
+  const auto near = nearest(argv[word], names);
+  std::fprintf(stderr, "error: there is no verb %s\n  hint: %s\n", in_quotes(argv[word]).c_str(),
+               near.empty() ? (typed(app) + " --help lists all").c_str() : ("did you mean " + join(near, " or ") + "?").c_str());
+  return true;
+}
+
+int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
   if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+  if (report_unknown_verb(app, argc, argv)) return static_cast<int>(Code::configuration);
   std::fprintf(stderr, "error: %s\n  hint: %s --help says what there is\n", error.what(), typed(app).c_str());
   return static_cast<int>(Code::configuration);
 }
@@ -32,6 +53,13 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error) {
 int report(const Error& error) {
   std::fprintf(stderr, "%s%s\n", error.where().empty() ? "error: " : "", error.what());
   return static_cast<int>(error.code());
+}
+
+// A file that is opened while one of the three is closed would take its number, and be written to by every message. The null
+// device stands in; for output it is opened for reading, so that writing fails and is noticed.
+void hold_standard_files() {
+  for (int fd = 0; fd < 3; ++fd)
+    if (::fcntl(fd, F_GETFD) < 0) static_cast<void>(::open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY));
 }
 
 int run(int argc, char** argv) {
@@ -54,7 +82,7 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return usage_error(app, error);
+    return usage_error(app, error, argc, argv);
   }
   return action();
 }
@@ -62,6 +90,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  hold_standard_files();
   try {
     const int code = run(argc, argv);
     if (std::fflush(stdout) == 0) return code;
@@ -71,6 +100,8 @@ int main(int argc, char** argv) {
     return report(error);
   } catch (const std::bad_alloc&) {
     return report(Error(Code::io, "out of memory", "close other programs, or lower budget.host_ram"));
+  } catch (const std::system_error& error) {  // fmt throws it when standard output is full
+    return report(Error(Code::io, error.what(), "is the disk full, or standard output closed?"));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "error: %s\n  hint: this is a fault of sluice itself; please report the command and the pipeline\n", error.what());
     return 1;

@@ -113,6 +113,7 @@ void write_new_pipeline(const NewPipeline& request) {
   registry.add_builtin();
   const Survey found = survey(registry, source_of(data, request, splits), request.workers);
   print(found);
+  if (found.train == 0) throw Error(Code::data, "nothing is left to train on: all that can be used is for evaluation", "add videos, or raise --split");
   warn(found);
 
   std::string lines = fmt::format("path = {}\n", toml_text(Value{path, {}}));
