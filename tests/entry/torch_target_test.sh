@@ -54,10 +54,15 @@ copy_of_real() { # Headers and libraries as links, so that a case can add to the
   ln -s "$SLUICE_TEST_TORCH"/lib/*.so* "$torch/lib/"
 }
 
-# A CUDA build as pip installs it: two libraries more, which need NVIDIA's from a folder that only they know.
+# A CUDA build as pip installs it: a package file that asks for a toolkit, and two libraries more, which need NVIDIA's from a
+# folder that only they know.
 # Mistake caught: CMake asks for nvcc; the linker asks for NVIDIA's libraries; or drops the CUDA library, since no symbol needs it.
 a_cuda_build_needs_no_cuda_toolkit() {
   copy_of_real
+  rm "$torch/share"
+  cp -r "$SLUICE_TEST_TORCH/share" "$torch/share"
+  sed -i -e '/^if(0)$/{N;/cuda\.cmake/s/if(0)/if(ON)/}' -e 's/set(CAFFE2_USE_CUDA 0)/set(CAFFE2_USE_CUDA ON)/' \
+    -e 's/if( AND NOT CAFFE2_USE_CUDA)/if(NOT CAFFE2_USE_CUDA)/' "$torch/share/cmake/Caffe2/Caffe2Config.cmake"
   mkdir -p "$work/a folder/nvidia/lib"
   echo 'int nvidia_answer() { return 42; }' | c++ -shared -fPIC -x c++ - -o "$work/a folder/nvidia/lib/libfakenvidia.so"
   echo 'int nvidia_answer(); int kernel_answer() { return nvidia_answer(); }' >"$work/kernel.cpp"
@@ -78,6 +83,29 @@ a_cuda_build_needs_no_cuda_toolkit() {
   "$work/build/sum" >"$work/said" || broken "does not run"
   [ "$(head -n 1 "$work/said")" = 4 ] || broken "wrong sum"
   for library in libtorch_cpu.so libtorch_cuda.so libc10_cuda.so libfakenvidia.so; do says "$library"; done
+}
+
+planted() { # MESSAGE: the case above, with the checkout in $work/planted, must fail with it
+  ! sh "$0" "$work/planted" a_cuda_build_needs_no_cuda_toolkit >"$work/said" 2>&1 || broken "a planted defect was not noticed"
+  says "$1"
+}
+
+# Planted defects: LibTorch's own package file, as everybody uses it; and a link line that drops what no symbol asks for.
+a_target_that_needs_a_toolkit_or_drops_kernels_is_noticed() {
+  mkdir -p "$work/planted/tests"
+  cp -r "$source_dir/cmake" "$work/planted/cmake"
+  mkdir "$work/planted/tests/entry"
+  cp -r "$source_dir/tests/entry/torch_target" "$work/planted/tests/entry/"
+  sed -i 's/-Wl,--push-state,--no-as-needed/-Wl,--push-state,--as-needed/' "$work/planted/cmake/Torch.cmake"
+  planted "did not say: libtorch_cuda.so"
+  cat >"$work/planted/cmake/Torch.cmake" <<'END'
+find_package(Torch REQUIRED PATHS "${SLUICE_TORCH}/share/cmake" NO_DEFAULT_PATH)
+add_library(sluice::torch INTERFACE IMPORTED GLOBAL)
+target_link_libraries(sluice::torch INTERFACE ${TORCH_LIBRARIES})
+set(SLUICE_TORCH_CUDA ON)
+END
+  planted "configuring fails, should have: works"
+  says "Caffe2 version uses CUDA but I cannot find the CUDA"
 }
 
 # Mistake caught: a version that was never tried passes without a word, or one that would do is refused.
