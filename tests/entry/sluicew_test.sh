@@ -100,6 +100,7 @@ says() { grep -qF -- "$1" "$work/said" || broken "did not say: $1"; }
 is_silent() { [ ! -s "$work/said" ] || broken "said something though nothing was to do"; }
 called() { grep -qF -- "$1" "$calls" || broken "did not call: $1"; }
 never_called() { ! grep -q "^$1" "$calls" || broken "called $1"; }
+never_called_with() { ! grep -qF -- "$1" "$calls" || broken "called with $1"; }
 there() { [ -e "$root/$1" ] || broken "$1 is missing"; }
 not_there() { [ ! -e "$root/$1" ] || broken "$1 is there"; }
 kind_is() { grep -qx "kind=$1" "$root/.venv/sluice-torch" || broken "the $1 build should be in"; }
@@ -323,6 +324,20 @@ nothing_is_built_twice_and_a_change_is_seen() {
   touch "$root/framework/a.cpp"
   run 7 train
   says "building what has changed"
+}
+
+# Mistake caught: a fresh machine that only trains fails to configure, for the tests' packages are not there (so it was).
+training_needs_nothing_of_the_tests() {
+  run 7 train
+  never_called_with doctest-dev
+  called "-DSLUICE_BUILD_TESTS=OFF -DSLUICE_BUILD_BENCHMARKS=OFF"
+  : >"$calls"
+  run 0 test
+  says "with the tests, the first time"
+  called "-DSLUICE_BUILD_TESTS=ON -DSLUICE_BUILD_BENCHMARKS=ON"
+  : >"$calls"
+  run 7 train
+  never_called cmake
 }
 
 # Mistake caught: a broken build that runs the old program.
