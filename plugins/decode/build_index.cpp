@@ -59,6 +59,14 @@ void check_promise(const InputFile& file, Container& container, std::int64_t del
                 "copy it again, or keep what is there: ffmpeg -i IN -c copy OUT");
 }
 
+// A packet that ends with the file. Transport streams also mark what follows a gap: there the decoder will tell.
+void check_whole(const InputFile& file, Container& container, const AVPacket& packet) {
+  const auto size = file.identity().size;
+  if (container.format_name() == "mpegts" || packet.pos < 0 || static_cast<std::uint64_t>(packet.pos) + static_cast<std::uint64_t>(packet.size) < size) return;
+  throw Error(Code::data, file.name() + ": it was cut off: it ends at byte " + std::to_string(size) + ", inside a frame",
+              "copy it again, or keep what is there: ffmpeg -i IN -c copy OUT");
+}
+
 // Fills packets and direct. Returns the time stamps.
 std::vector<Stamp> read_packets(const InputFile& file, Container& container, VideoIndex& index) {
   std::vector<Stamp> stamps;
@@ -75,6 +83,7 @@ std::vector<Stamp> read_packets(const InputFile& file, Container& container, Vid
   index.direct = true;
   while (container.read(*packet)) {
     ++delivered;
+    if ((packet->flags & AV_PKT_FLAG_CORRUPT) != 0) check_whole(file, container, *packet);
     if (packet->size == 0) continue;  // a frame that was dropped when it was recorded
     if (index.packets.size() >= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
       throw Error(Code::data, file.name() + ": it holds more than 2^31 packets", "cut it into pieces");

@@ -53,6 +53,7 @@ Container::Container(const InputFile& file) : file_(file) {
   if (!format) throw std::bad_alloc();
   format->pb = io_.get();
   format->io_open = &refuse_to_open;
+  format->protocol_whitelist = av_strdup("none");  // the concat demuxer opens what it names past `io_open`
   format->codec_whitelist = av_strdup("none");  // so that looking for stream parameters decodes nothing
   // The name serves only to guess a format by its extension: all bytes come through `pb`.
   if (const int status = avformat_open_input(&format, file.path().c_str(), nullptr, nullptr); status < 0)  // frees `format`

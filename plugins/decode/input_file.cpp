@@ -65,8 +65,8 @@ InputFile::InputFile(std::string path) : path_(std::move(path)), name_(printable
   // Looked at before it is opened: opening a device can already do something.
   if (path_.empty()) refuse("(no path)", "the sample has no file", "look at the line of the list that it comes from");
   if (::stat(path_.c_str(), &status) != 0) {
-    if (errno == ENOENT) refuse(name_, "there is no such file");
-    refuse(name_, std::string("it cannot be looked at: ") + std::strerror(errno));
+    if (errno == ENOENT) refuse(name_, "there is no such file", "look at its name in the list, and at the folder that paths are relative to");
+    refuse(name_, std::string("it cannot be looked at: ") + std::strerror(errno), "look at the rights of the folders above it");
   }
   require_regular(name_, status);
   descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);  // non-blocking: it may have become a pipe

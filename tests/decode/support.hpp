@@ -48,13 +48,13 @@ inline std::string make_video(const std::filesystem::path& path, const std::stri
 
 // Oracle: every frame in order, as the ffmpeg program decodes and converts it, upright.
 inline Bytes ffmpeg_frames(const std::string& path, const std::string& filter = "") {
-  const auto raw = output_of("ffmpeg -nostdin -loglevel error -i " + quoted(path) + (filter.empty() ? "" : " -vf " + filter) + " -vsync passthrough -f rawvideo -pix_fmt rgb24 -");
+  const auto raw = output_of("ffmpeg -nostdin -loglevel quiet -i " + quoted(path) + (filter.empty() ? "" : " -vf " + filter) + " -vsync passthrough -f rawvideo -pix_fmt rgb24 -");
   return {raw.begin(), raw.end()};
 }
 
 // Oracle: the times of all frames in the order in which they are shown, seconds from the first; nan where it has none.
 inline std::vector<double> ffprobe_times(const std::string& path) {
-  const auto text = output_of("ffprobe -loglevel error -select_streams v:0 -show_entries frame=best_effort_timestamp_time -of csv=p=0 " + quoted(path));
+  const auto text = output_of("ffprobe -loglevel quiet -select_streams v:0 -show_entries frame=best_effort_timestamp_time -of csv=p=0 " + quoted(path));
   std::vector<double> times;
   for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) {
     times.push_back(text[at] == 'N' ? std::nan("") : std::strtod(text.c_str() + at, nullptr));  // N/A
