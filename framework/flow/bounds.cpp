@@ -102,6 +102,7 @@ SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split s
       bounds.smallest = bounds.smallest_all;
     }
     seen += weight.samples;
+    bounds.steps.push_back({bounds.smallest_all, bound, usable - seen});
   }
   bounds.too_large = usable - admitted;
 

@@ -85,6 +85,12 @@ struct SampleBounds {
   std::string why_unusable;    // of the first of them
   std::uint64_t smallest = 0;      // the least cap with which the median sample is admitted: a byte less is refused
   std::uint64_t smallest_all = 0;  // the least cap with which every sample is
+  struct Step {
+    std::uint64_t cap = 0;        // from this cap on
+    std::uint64_t largest = 0;    // samples up to these bytes are admitted
+    std::int64_t too_large = 0;   // and so many are not
+  };
+  std::vector<Step> steps;  // ascending
   [[nodiscard]] bool runs() const { return largest >= typical; }
 };
 SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split split, std::uint64_t cap, std::int64_t batch_size = 1);

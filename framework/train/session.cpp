@@ -32,6 +32,42 @@ std::uint64_t reserve_bytes(std::int64_t workers) { return 24 * MiB + static_cas
 
 constexpr std::uint64_t no_cap = std::numeric_limits<std::uint64_t>::max() / 4;
 
+struct Demand {
+  std::int64_t batch = 1;
+  SampleBounds bounds;
+};
+
+// The least share of the samples with which a run does not end for samples that are too large: the median fits, and of those above
+// it no more are left out than may fail.
+void set_smallest(BudgetNeeds& all, const std::vector<Demand>& demands, std::int64_t may_fail) {
+  std::vector<std::uint64_t> caps;
+  std::uint64_t least = 0;
+  for (const auto& [batch, bounds] : demands) {
+    least = std::max(least, bounds.smallest);
+    for (const auto& step : bounds.steps) caps.push_back(step.cap);
+  }
+  std::sort(caps.begin(), caps.end());
+  for (const auto cap : caps) {
+    if (cap < least) continue;
+    std::int64_t too_large = 0;
+    std::uint64_t most = 0;
+    std::string what;
+    for (const auto& [batch, bounds] : demands) {
+      const auto after = std::upper_bound(bounds.steps.begin(), bounds.steps.end(), cap, [](std::uint64_t value, const SampleBounds::Step& step) { return value < step.cap; });
+      const auto& step = *std::prev(after);
+      too_large += step.too_large;
+      if (const auto needed = smallest_cap(batch, bounds.place, step.largest); needed > most) {
+        most = needed;
+        what = fmt::format("a batch of {}, {} a clip, and one of {} on its way", batch, format_bytes(bounds.place), format_bytes(step.largest));
+      }
+    }
+    if (too_large > std::max<std::int64_t>(may_fail, 0)) continue;
+    all.smallest_samples = cap;
+    all.what_samples = what;
+    return;
+  }
+}
+
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // Frames of differing sizes cannot be one tensor; padding them silently would teach the network its borders.
@@ -180,18 +216,15 @@ void Session::fit(const Options& options) {
 
   BudgetNeeds all;
   all.useful_samples = 0;
-  const auto add_split = [&](Split split, std::int64_t batch) {
-    const SampleBounds bounds = sample_bounds(*dataset, stages, split, no_cap, batch);
-    if (bounds.smallest > all.smallest_samples) {
-      all.smallest_samples = bounds.smallest;
-      all.what_samples = fmt::format("a batch of {}, {} a clip, and one of {} on its way", batch, format_bytes(bounds.place), format_bytes(bounds.typical));
-    }
+  std::vector<Demand> demands;
+  if (train_assembler) demands.push_back({size, sample_bounds(*dataset, stages, Split::train, no_cap, size)});
+  if (eval_assembler) demands.push_back({cut.eval_microbatch, sample_bounds(*dataset, stages, Split::val, no_cap, cut.eval_microbatch)});
+  set_smallest(all, demands, allowed_failures() - static_cast<std::int64_t>(dataset->failed().size()));
+  for (const auto& [batch, bounds] : demands) {
     // Two batches ahead, one at work, and a clip for each worker.
     const auto ahead = 3 * static_cast<std::uint64_t>(batch) * bounds.place + static_cast<std::uint64_t>(2 * workers + 2) * bounds.largest;
     all.useful_samples = std::max({all.useful_samples, ahead, bounds.smallest_all});
-  };
-  if (train_assembler) add_split(Split::train, size);
-  if (eval_assembler) add_split(Split::val, cut.eval_microbatch);
+  }
   all[Account::reserve] = reserve_bytes(workers);
 
   const std::string key = needs_key(options);
@@ -322,10 +355,15 @@ RunState Session::state(const TrainRequest& request) const {
   return state;
 }
 
-void Session::check_failures(std::int64_t failed) const {
+std::int64_t Session::allowed_failures() const {
   const double limit = pipeline.run.max_failures.value;
   const auto all = dataset->videos(Split::train) + dataset->videos(Split::val) + static_cast<std::int64_t>(dataset->failed().size());
-  const auto allowed = limit < 1 ? static_cast<std::int64_t>(limit * static_cast<double>(all)) : static_cast<std::int64_t>(limit);
+  return static_cast<std::int64_t>(limit < 1 ? limit * static_cast<double>(all) : limit);
+}
+
+void Session::check_failures(std::int64_t failed) const {
+  const auto allowed = allowed_failures();
+  const auto all = dataset->videos(Split::train) + dataset->videos(Split::val) + static_cast<std::int64_t>(dataset->failed().size());
   if (failed > allowed)
     throw Error(Code::data, fmt::format("{} of {} could not be used; run.max_failures allows {}", counted(static_cast<std::uint64_t>(failed), "sample"), with_commas(static_cast<std::uint64_t>(all)),
                                         allowed),

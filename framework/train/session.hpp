@@ -76,6 +76,7 @@ class Session {
   void open_data(Reporter& reporter, Options& options);
   void build(const Options& options);
   void fit(const Options& options);
+  [[nodiscard]] std::int64_t allowed_failures() const;
   [[nodiscard]] std::string needs_key(const Options& options) const;
 };
 

@@ -69,7 +69,8 @@ void make_list(const fs::path& folder) {
 }  // namespace
 
 // Catches: frames that are decoded ahead of their lease, decoders whose own frames nobody counts, memory that malloc keeps.
-// Planted defect: a stage that takes 64 MiB past its lease ends above the budget.
+// Planted defect: a stage that takes 128 MiB past its lease ends above the budget. (64 MiB are seen where nothing is decoded, in
+// budget_test.cpp; here a decoder's bound, which must hold for 16 reference frames, and the reserve lie idle for this file.)
 TEST_CASE("mixed 240p to 1080p clips and a slow trainer stay inside host_ram, with a cgroup and without") {
   const ScratchFolder folder;
   make_list(folder.path());
@@ -97,6 +98,6 @@ TEST_CASE("mixed 240p to 1080p clips and a slow trainer stay inside host_ram, wi
     MESSAGE("host_ram " << host_ram / mebibyte << " MiB; resident at the peak " << free_run.peak_resident / mebibyte << " MiB, in a cgroup " << run.peak_resident / mebibyte
                         << " MiB; " << free_run.seconds << " s and " << run.seconds << " s");
   }
-  const Finished hoarding = run_sluice({"train", pipeline(host_ram, "[[stage]]\nplugin = \"fixture.hoarder\"\nmebibytes = 64\n")}, folder.path(), 200);
+  const Finished hoarding = run_sluice({"train", pipeline(host_ram, "[[stage]]\nplugin = \"fixture.hoarder\"\nmebibytes = 128\n")}, folder.path(), 200);
   CHECK(hoarding.peak_resident > host_ram);
 }
