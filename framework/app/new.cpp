@@ -13,7 +13,7 @@ void add_new_pipeline(CLI::App& parent, Action& action) {
   auto* command = parent.add_subcommand("pipeline", "Look at videos, and write a pipeline that trains on them");
   command->add_option("--data", request->data, "a folder for each class, such folders in train/ and val/, or a list with a line path,label for each video")->required()->type_name("PATH");
   command->add_option("--out,-o", request->out, "the pipeline to write; default: named after the data, in the working directory")->type_name("FILE.toml");
-  command->add_option("--split", request->split, "share of each class to train on, where there is no train/ and val/")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command->add_option("--split", request->split, "share of each class to train on, where there is no train/ and val/")->capture_default_str();
   command->add_option("--split-seed", request->split_seed, "another number gives another split")->capture_default_str();
   command->add_option("--workers", request->workers, "threads that read the headers, and later decode")->check(CLI::Range(1, 4096))->capture_default_str();
   command->add_flag("--force", request->force, "replace the file if it exists");

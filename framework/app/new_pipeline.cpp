@@ -102,6 +102,7 @@ PluginConfig source_of(const fs::path& data, const NewPipeline& request, bool sp
 }  // namespace
 
 void write_new_pipeline(const NewPipeline& request) {
+  if (!(request.split > 0 && request.split <= 1)) throw Error(Code::configuration, fmt::format("--split {} is no share to train on", request.split), "write e.g. --split 0.8");
   fs::path data = absolute(request.data);
   const fs::path out = out_file(request, data);
   const bool trains = fs::is_directory(data) && has_folder(data, {"train"});

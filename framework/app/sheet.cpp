@@ -223,7 +223,10 @@ void draw_sheet(Loaded& loaded, const SheetRequest& request) {
   std::vector<std::int64_t> samples;
   Pipeline prefix = whole;
   prefix.stages.clear();
-  bool decoded = false;
+  // Before the decoder there is nothing to see; without one, the first stage draws.
+  bool decoded = std::none_of(whole.stages.begin(), whole.stages.end(), [&](const StageConfig& stage) {
+    return loaded.registry.manifest(stage.plugin.plugin)->kind == static_cast<std::uint32_t>(abi::Kind::decoder);
+  });
   for (const StageConfig& stage : whole.stages) {
     prefix.stages.push_back(stage);
     const abi::Manifest& manifest = *loaded.registry.manifest(stage.plugin.plugin);
@@ -243,7 +246,7 @@ void draw_sheet(Loaded& loaded, const SheetRequest& request) {
             if (auto strip = strip_of(stage.name, name, array, request.frames)) blocks[i].strips.push_back(std::move(*strip));
     }
   }
-  if (blocks.empty()) throw Error(Code::configuration, "no stage of this pipeline decodes anything", "add [[stage]] plugin = \"decode.ffmpeg\"");
+  if (blocks.empty()) throw Error(Code::configuration, "no stage of this pipeline makes anything to see", "add [[stage]] plugin = \"decode.ffmpeg\"");
   const bool has_model = !whole.model.plugin.plugin.empty();
   const Canvas canvas = arranged(blocks, frames_line(loaded) + (has_model ? model_line(whole) : ""), request.height);
   canvas.write_png(request.out);

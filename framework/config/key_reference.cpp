@@ -11,14 +11,17 @@ namespace {
 
 class Page final : public KeyVisitor {
  public:
-  [[nodiscard]] const std::string& text() const { return text_; }
+  [[nodiscard]] std::string text() const { return join(sections_, ""); }
 
   bool begin(std::string_view name, std::string_view help, Presence, bool) override {
     path_.emplace_back(name);
     heading(fmt::format("[{}]", join(path_, ".")), help);
     return true;
   }
-  void end() override { path_.pop_back(); }
+  void end() override {
+    path_.pop_back();
+    open_.pop_back();
+  }
   std::size_t items(std::string_view name, std::string_view help, std::size_t) override {
     item_ = std::string(name);
     heading(fmt::format("[[{}]]", name), help);
@@ -70,14 +73,16 @@ class Page final : public KeyVisitor {
     return rule.choices.empty() ? std::string(rule.what) : "one of " + join(split(rule.choices, '|'), ", ");
   }
   void heading(const std::string& name, std::string_view help) {
-    text_ += fmt::format("\n## {}\n\n{}\n\n| key | type and range | default | meaning |\n|---|---|---|---|\n", name, help);
+    open_.push_back(sections_.size());
+    sections_.push_back(fmt::format("\n## {}\n\n{}\n\n| key | type and range | default | meaning |\n|---|---|---|---|\n", name, help));
   }
   void row(std::string_view name, std::string_view type, std::string_view fallback, std::string_view help) {
     const std::string shown = fallback.empty() ? "" : fmt::format("`{}`", fallback);
-    text_ += fmt::format("| `{}` | {} | {} | {} |\n", name, type, shown, help);
+    sections_[open_.back()] += fmt::format("| `{}` | {} | {} | {} |\n", name, type, shown, help);
   }
 
-  std::string text_;
+  std::vector<std::string> sections_;
+  std::vector<std::size_t> open_;  // the section of the table that is being visited, below those around it: its keys may go on behind a nested one
   std::string item_;
   std::vector<std::string> path_;
 };
