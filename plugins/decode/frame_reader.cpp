@@ -18,8 +18,10 @@ std::int32_t earlier_start(const VideoIndex& index, std::int32_t first, int atte
   constexpr std::int32_t affordable = 1000;  // packets decoded for nothing, on a file that is likely damaged
   if (first == 0) return -1;
   if (attempt > 0) return attempt == 1 && first <= affordable ? 0 : -1;
-  for (std::int32_t at = first - 1; at > 0; --at)
-    if (index.packets[static_cast<std::size_t>(at)].key) return at;
+  for (std::int32_t at = first - 1; at > 0; --at) {
+    const auto& packet = index.packets[static_cast<std::size_t>(at)];
+    if (packet.key && packet.time <= index.packets[static_cast<std::size_t>(first)].time) return at;  // as start_for() has it
+  }
   return 0;
 }
 

@@ -1,6 +1,8 @@
 // decode.opencv: the second decoder, OpenCV's VideoCapture from the first frame on, without seeking: what it lacks in speed it
 // has in being somebody else's.
 #include <cmath>
+#include <cstring>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,11 +11,9 @@
 
 #include <opencv2/videoio.hpp>
 
-extern "C" {
-#include <libavutil/cpu.h>
-}
-
+#include "container.hpp"
 #include "input_file.hpp"
+#include "orientation.hpp"
 #include "requested_frames.hpp"
 #include "scale_bgr.hpp"
 #include "target_size.hpp"
@@ -23,19 +23,33 @@ namespace {
 
 using namespace sluice::decode;
 
-// A capture whose frames are counted. VideoCapture has no setting for the threads of its decoder in this version; it asks
-// libav for the number of processors.
+// OpenCV 4.6 gives each capture as many decoding threads as the machine has processors, and no setting changes it: so there
+// is one capture at a time, whatever the number of workers.
+std::mutex& only_capture() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+Orientation orientation_in(const InputFile& file) {
+  Container container(file);
+  const auto* side = av_stream_get_side_data(&container.video(), AV_PKT_DATA_DISPLAYMATRIX, nullptr);
+  if (!side) return {};
+  std::int32_t matrix[9];
+  std::memcpy(matrix, side, sizeof matrix);
+  return orientation_of(matrix);
+}
+
 class Capture {
  public:
-  explicit Capture(const InputFile& file) : name_(file.name()) {
+  explicit Capture(const InputFile& file) : alone_(only_capture()), name_(file.name()), turn_(orientation_in(file)) {
     keep_opencv_on_this_thread();
-    static const bool one_processor = (av_cpu_force_count(1), true);
-    static_cast<void>(one_processor);
     LogScope quiet;
     try {
       capture_.open(file.path(), cv::CAP_FFMPEG);
     } catch (const cv::Exception&) {
     }
+    // It turns pictures the wrong way where FFmpeg 5 tells it the angle.
+    capture_.set(cv::CAP_PROP_ORIENTATION_AUTO, 0);
     if (!capture_.isOpened()) throw sluice::Error(sluice::Code::data, name_ + ": OpenCV cannot open it as a video", "play it with ffplay; decode.ffmpeg may say more");
     check_size(name_, width(), height());
   }
@@ -57,7 +71,10 @@ class Capture {
     LogScope quiet;
     cv::Mat picture;
     if (!capture_.retrieve(picture) || picture.type() != CV_8UC3) throw sluice::Error(sluice::Code::data, name_ + ": OpenCV gives no picture for a frame");
-    return picture;
+    if (turn_.identity()) return picture;
+    cv::Mat upright = turn_.transpose ? cv::Mat(picture.cols, picture.rows, CV_8UC3) : cv::Mat(picture.rows, picture.cols, CV_8UC3);
+    orient<3>(turn_, picture.data, static_cast<std::ptrdiff_t>(picture.step), picture.rows, picture.cols, upright.data, static_cast<std::ptrdiff_t>(upright.step));
+    return upright;
   }
 
  private:
@@ -66,7 +83,9 @@ class Capture {
     return std::isfinite(value) && value > 0 && value < 1e12 ? static_cast<std::int64_t>(value) : 0;
   }
 
+  std::lock_guard<std::mutex> alone_;
   std::string name_;
+  Orientation turn_;
   cv::VideoCapture capture_;
   double seconds_ = 0;
 };
@@ -115,7 +134,8 @@ struct Opencv {
   std::optional<std::int64_t> short_side;
   std::vector<std::int64_t> size;
 
-  static constexpr std::string_view help = "Decodes with OpenCV's VideoCapture, from the first frame on: exact, and slow for long files. decode.ffmpeg is the one to use.";
+  static constexpr std::string_view help = "Decodes with OpenCV's VideoCapture, one file at a time and from its first frame on: a second opinion, and slow. decode.ffmpeg is the one to use.";
+  static constexpr std::uint32_t threads = 16;  // at most, of the one capture: one for each processor
   static constexpr auto fields = sluice::fields(
       sluice::field(&Opencv::short_side, "short_side", "scales: pixels of the shorter side, the other follows", sluice::range(1, max_side)),
       sluice::field(&Opencv::size, "size", "scales: exactly [height, width], the aspect may change"));

@@ -13,5 +13,5 @@ sluice_plugin(decode.frames
   SOURCES decode/frames.cpp decode/image_folder.cpp decode/image_size.cpp decode/scale_bgr.cpp ${SLUICE_DECODE_FILES}
   LIBS sluice::opencv_imgcodecs sluice::opencv_imgproc sluice::opencv_core)
 sluice_plugin(decode.opencv
-  SOURCES decode/opencv.cpp decode/scale_bgr.cpp decode/working_set.cpp decode/libav.cpp ${SLUICE_DECODE_FILES}
+  SOURCES decode/opencv.cpp decode/container.cpp decode/orientation.cpp decode/scale_bgr.cpp decode/working_set.cpp decode/libav.cpp ${SLUICE_DECODE_FILES}
   LIBS sluice::opencv_videoio sluice::opencv_imgproc sluice::opencv_core PkgConfig::SLUICE_LIBAV)

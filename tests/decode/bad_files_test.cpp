@@ -76,9 +76,8 @@ TEST_CASE("what is no video: text, zeros, noise, sound alone, a picture's name")
   for (std::size_t i = 0; i < noise.size(); ++i) noise[i] = static_cast<char>(mix_bits(i));
   const auto sound = files().at("sound.mp4").string();
   shell("ffmpeg -nostdin -loglevel error -y -f lavfi -i sine=duration=1 -c:a aac " + quoted(sound));
-  refuses("decode.ffmpeg", sound, "no video stream");
-  refuses("decode.opencv", sound, "cannot open");
   for (const auto& decoder : both) {
+    refuses(decoder, sound, "no video stream");
     CHECK(!thrown([&] { static_cast<void>(built(decoder).probe(write(files().at("text.mp4"), "this is not a video\n"))); }).empty());
     CHECK(!thrown([&] { static_cast<void>(built(decoder).probe(write(files().at("zeros.avi"), std::string(100000, '\0')))); }).empty());
     CHECK(!thrown([&] { static_cast<void>(built(decoder).probe(write(files().at("noise.mkv"), noise))); }).empty());
