@@ -319,9 +319,10 @@ class Opening {
 
 }  // namespace
 
-Stages Stages::load(Registry& registry, const Pipeline& pipeline) {
+Stages Stages::load(Registry& registry, const Pipeline& pipeline, bool training) {
   Stages stages;
   for (const auto& config : pipeline.stages) {
+    if (!training && config.only == "train") continue;
     Item item{config, Recipe(registry, config.plugin)};
     const auto shape = shape_of(config, item.recipe.manifest());
     if (shape.kind == abi::Kind::stage && !shape.parallel() && !shape.ordered())

@@ -32,7 +32,8 @@ struct Stages {
     std::vector<Recipe> extra{};  // a stage whose call is not const: one instance more for each further worker
   };
   std::vector<Item> items;
-  static Stages load(Registry& registry, const Pipeline& pipeline);
+  // `training` = false leaves out those that only training runs: what they read need not be there.
+  static Stages load(Registry& registry, const Pipeline& pipeline, bool training = true);
 };
 
 // Read-only once it is made; safe to read from any thread. The streams that a sample starts with: the texts that the source

@@ -124,7 +124,7 @@ Session::Session(const TrainRequest& request, Reporter& reporter, Options option
 }
 
 void Session::open_data(Reporter& reporter, Options& options) {
-  stages = Stages::load(registry, pipeline);
+  stages = Stages::load(registry, pipeline, options.training);
   Recipe source = options.source ? std::move(*options.source) : Recipe(registry, pipeline.data);
   Dataset::Options how;
   how.cache_dir = cache;

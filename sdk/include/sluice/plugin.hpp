@@ -174,7 +174,8 @@ const abi::PluginTable table_of_this_file{sizeof(abi::PluginTable), abi::version
 }  // namespace sluice::detail
 
 extern "C" {
-[[gnu::visibility("default"), gnu::used]] inline const sluice::abi::PluginTable* sluice_plugin_table() {
+// Emitted only where SLUICE_REGISTER uses it: the host includes this header too, and is no plugin.
+[[gnu::visibility("default")]] inline const sluice::abi::PluginTable* sluice_plugin_table() {
   return &sluice::detail::table_of_this_file;
 }
 }
@@ -192,5 +193,6 @@ extern "C" {
       DESCRIPTOR(&SLUICE_JOIN(sluice_manifest_, __LINE__));                                                          \
   [[gnu::section("sluice_entries"), gnu::used, gnu::retain]] constexpr const ::sluice::abi::Descriptor* SLUICE_JOIN( \
       sluice_entry_, __LINE__) = &SLUICE_JOIN(sluice_descriptor_, __LINE__);                                         \
+  [[gnu::used]] const ::sluice::abi::PluginTable* (*const SLUICE_JOIN(sluice_table_, __LINE__))() = &sluice_plugin_table; \
   }                                                                                                                  \
   static_assert(true)
