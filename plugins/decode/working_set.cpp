@@ -26,8 +26,8 @@ std::uint64_t bits_of(int format) {
 std::uint64_t working_set(AVCodecID codec, std::int64_t width, std::int64_t height, int format, int references, int held_back) {
   const auto area = padded(width) * padded(height);
   const auto picture = area * bits_of(format) / 8;
-  // Those referred to, those waiting to be shown, the one being decoded, the one shown last.
-  std::uint64_t pictures = static_cast<std::uint64_t>(std::max(references, 1) + std::max(held_back, 0)) + 3;
+  // Those referred to, those waiting to be shown, the one being decoded.
+  std::uint64_t pictures = static_cast<std::uint64_t>(std::max(references, 1) + std::max(held_back, 0)) + 1;
   std::uint64_t beside = area / 2;  // tables of a picture: motion vectors, types of blocks
   if (codec != AV_CODEC_ID_H264 && codec != AV_CODEC_ID_HEVC) pictures = std::max<std::uint64_t>(pictures, 8);
   if (codec == AV_CODEC_ID_AV1) pictures = 16, beside = area;
@@ -35,7 +35,7 @@ std::uint64_t working_set(AVCodecID codec, std::int64_t width, std::int64_t heig
 }
 
 std::uint64_t ordinary_working_set(std::int64_t height, std::int64_t width) {
-  const int references = width * height <= 1280 * 720 ? 16 : 6;
+  const int references = width * height <= 1280 * 720 ? 16 : 8;
   return working_set(AV_CODEC_ID_H264, width, height, AV_PIX_FMT_YUV420P, references, 4) + 1024 * kib;  // and an index
 }
 

@@ -14,7 +14,7 @@ namespace sluice::decode {
 std::uint64_t working_set(AVCodecID codec, std::int64_t width, std::int64_t height, int format, int references, int held_back);
 
 // What is set aside for a video of which only the size is known: enough for 8 bits, 4:2:0 and as many reference frames as
-// encoders use at such a size (16 up to 720p, 6 above). Streams that need more are refused when their head is read.
+// encoders use at such a size (16 up to 720p, 8 above). Streams that need more are refused when their head is read.
 std::uint64_t ordinary_working_set(std::int64_t height, std::int64_t width);
 
 // Turning, scaling and converting pictures into RGB of the size `shown`.
