@@ -108,6 +108,7 @@ void print_text(const Loaded& loaded, const OpenData& data, const View& view) {
     auto names = data.dataset->classes();
     const std::size_t all = names.size();
     if (all > 12) names.resize(12);
+    for (auto& name : names) name = shown_name(name);
     facts.push_back({"classes", fmt::format("{}: {}{}", all, join(names, ", "), all > 12 ? ", ..." : "")});
   }
   for (const auto& part : view.parts) {

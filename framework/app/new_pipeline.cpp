@@ -19,11 +19,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Its own name stays as it was typed, also where it is a link.
 fs::path absolute(const std::string& data) {
   std::error_code error;
-  fs::path path = fs::canonical(data, error);
+  const fs::path real = fs::canonical(data, error);
   if (error) throw Error(Code::io, fmt::format("cannot open: {}", error.message()), "--data names a folder of videos, or a list of them", data);
-  return path;
+  fs::path typed = data;
+  if (!typed.has_filename()) typed = typed.parent_path();  // videos/
+  const auto name = typed.filename();
+  return name.empty() || name == "." || name == ".." ? real : fs::canonical(fs::absolute(typed).parent_path()) / name;
 }
 
 bool has_folder(const fs::path& data, std::initializer_list<const char*> names) {
@@ -61,7 +65,7 @@ void print(const Survey& survey) {
   constexpr std::size_t most = 30;
   for (std::size_t i = 0; i < std::min(most, survey.classes.size()); ++i) {
     const auto& one = survey.classes[i];
-    classes.push_back({is_printable(one.name) ? one.name : in_quotes(one.name), with_commas(static_cast<std::uint64_t>(one.train)), with_commas(static_cast<std::uint64_t>(one.val))});
+    classes.push_back({shown_name(one.name), with_commas(static_cast<std::uint64_t>(one.train)), with_commas(static_cast<std::uint64_t>(one.val))});
   }
   if (survey.classes.size() > most) classes.push_back({fmt::format("... {} more", survey.classes.size() - most), "", ""});
   classes.push_back({survey.classes.size() == 1 ? "1 class" : fmt::format("{} classes", survey.classes.size()), with_commas(static_cast<std::uint64_t>(survey.train)),

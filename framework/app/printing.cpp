@@ -7,6 +7,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "framework/base/strings.hpp"
+
 namespace sluice::app {
 namespace {
 
@@ -49,6 +51,8 @@ std::string shape_text(const Info& info) {
 }
 
 std::string cause_text(const Failed& failed) { return failed.why.starts_with(failed.where + ": ") ? failed.why : failed.where + ": " + failed.why; }
+
+std::string shown_name(const std::string& name) { return is_printable(name) ? name : in_quotes(name); }
 
 int terminal_width() {
   winsize size{};

@@ -17,6 +17,9 @@ namespace sluice::app {
 // "place: cause"; the place once, where the cause names it too.
 [[nodiscard]] std::string cause_text(const Failed& failed);
 
+// As it is, where a terminal can show it; else quoted, with what it cannot show escaped.
+[[nodiscard]] std::string shown_name(const std::string& name);
+
 // Columns of the terminal, or 100 where there is none.
 [[nodiscard]] int terminal_width();
 
