@@ -77,6 +77,7 @@ struct Part {
 // What is remembered of a sample between the two readings of the lists.
 struct Noted {
   SplitItem item;
+  std::uint64_t path = 0;  // hash of the files themselves: train/ and val/ may hold the same names
   std::uint32_t label = 0;  // number of its text
   std::uint8_t part = 0;
   bool usable = true;
@@ -157,6 +158,7 @@ class Lister {
     noted.item.piece = video.piece;
     noted.item.start = video.start;
     noted.item.end = video.end;
+    for (std::size_t i = 0; i < video.paths; ++i) noted.path = hash_of(video.streams[i].second, noted.path);
     std::string problem = video.problem;
     for (std::size_t i = 0; i < video.paths && problem.empty(); ++i) problem = problem_of(video.streams[i].second);
     if (problem.empty() && !source_.group_by.empty() && video.group.empty()) problem = "no " + source_.group_by.str() + ", which group_by names";
@@ -201,7 +203,7 @@ class Lister {
     std::vector<std::uint32_t> order;
     for (std::uint32_t i = 0; i < noted_.size(); ++i)
       if (noted_[i].usable) order.push_back(i);
-    const auto place = [&](std::uint32_t i) { return std::make_tuple(noted_[i].item.file, noted_[i].item.piece, noted_[i].item.start, noted_[i].item.end); };
+    const auto place = [&](std::uint32_t i) { return std::make_tuple(noted_[i].path, noted_[i].item.piece, noted_[i].item.start, noted_[i].item.end); };
     std::sort(order.begin(), order.end(), [&](auto a, auto b) { return std::make_pair(place(a), a) < std::make_pair(place(b), b); });
     std::unordered_map<std::size_t, std::string> first_of;  // number of a duplicate: where the first stood
     std::vector<bool> which(noted_.size());

@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "command.hpp"
+#include "framework/config/load.hpp"
+#include "framework/plugin/registry.hpp"
 
 using namespace sluice::testing;
 using nlohmann::json;
@@ -63,6 +65,23 @@ TEST_CASE("docs/pipelines.md holds the keys as the program prints them") {
   REQUIRE(end != std::string::npos);
   const auto from = page.find('\n', begin) + 1;
   CHECK(page.substr(from, end - from) == printed.substr(printed.find('\n') + 1));  // without its title
+}
+
+// Catches an example in the documentation that the program refuses.
+TEST_CASE("the example of docs/pipelines.md is a pipeline") {
+  const Desk desk;
+  const std::string page = text_of_file(fs::path(SLUICE_SOURCE_DIR) / "docs" / "pipelines.md");
+  const auto begin = page.find("```toml\n") + 8;
+  desk.write("example.toml", page.substr(begin, page.find("```", begin) - begin));
+  sluice::Registry registry;
+  registry.add_builtin();
+  try {
+    const sluice::Pipeline pipeline = sluice::load_pipeline(desk.folder() / "example.toml", {}, registry);
+    CHECK(pipeline.stages.size() == 3);
+    CHECK(pipeline.notices.empty());
+  } catch (const std::exception& error) {
+    FAIL(error.what());
+  }
 }
 
 // Catches a misspelt name that is answered with "no" alone.

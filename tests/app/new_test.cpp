@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <nlohmann/json.hpp>
+#include <sys/stat.h>
 
 #include "command.hpp"
 #include "framework/app/recommend.hpp"
@@ -105,6 +106,22 @@ TEST_CASE("new pipeline with train/ and val/, mixed sizes and rates; a list; a l
   CHECK(has(list.out, "list.csv:6"));
   CHECK(json::parse(sluice({"inspect", "list.toml", "--json"}).out)["parts"][0]["videos"] == 2);
 
+  // A name that no TOML file can hold: the hint says to make a link, and that works.
+  fs::create_directory_symlink(data, sluice.folder() / "d\xE9");
+  const Finished latin = sluice({"new", "pipeline", "--data", "d\xE9", "--out", "latin.toml"});
+  CHECK(latin.code == 2);
+  CHECK(has(latin.err, "make a link"));
+  fs::rename(data, sluice.folder() / "e\xE9");
+  fs::create_directory_symlink("e\xE9", sluice.folder() / "good");
+  CHECK(sluice({"new", "pipeline", "--data", "good/", "--out=-good.toml"}).code == 0);
+  CHECK(has(sluice.read("-good.toml"), "path = \"good\""));
+  CHECK(has(sluice({"new", "pipeline", "--data", "good", "--out=-good.toml", "--force"}).out, "sluice check ./-good.toml"));
+  fs::rename(sluice.folder() / "e\xE9", data);
+
+  // Neither is read for ever.
+  REQUIRE(mkfifo((sluice.folder() / "pipe.csv").c_str(), 0600) == 0);
+  CHECK(sluice({"new", "pipeline", "--data", "pipe.csv"}, 10).code == 4);
+  CHECK(sluice({"new", "pipeline", "--data", "/dev/zero"}, 10).code == 4);
   fs::create_directory(sluice.folder() / "empty");
   CHECK(sluice({"new", "pipeline", "--data", "empty"}).code == 4);
   fs::create_directories(sluice.folder() / "unlabelled");

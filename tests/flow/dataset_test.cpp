@@ -272,7 +272,7 @@ TEST_CASE("a file that is replaced during the run is a tombstone that says so") 
   CHECK(run.finished == 2);
   REQUIRE(run.failures.size() == 2);
   CHECK(run.failures[0].why.find("the file was replaced after its header had been read") == 0);
-  CHECK(run.failures[0].where.find("sample 1 of train (list:2)") != std::string::npos);
+  CHECK(run.failures[0].where.find("sample 1 of train (list:2: ") != std::string::npos);
   CHECK(run.failures[1].why == "No such file or directory");
 }
 

@@ -126,5 +126,5 @@ TEST_CASE("the separator is guessed from the first record") {
   CHECK(guess("\"a,b\" 3\n", "x.txt") == ' ');
   CHECK(guess("# a,b\na 3\n", "x.list") == ' ');
   CHECK(guess("a.mp4\nb,c\n", "x.csv") == ',');
-  CHECK(guess("", "x.txt") == ',');
+  CHECK(guess("", "x.txt") == ' ');
 }

@@ -170,7 +170,7 @@ TEST_CASE("lists that give nothing, and settings that contradict each other") {
   CHECK(failure({{"path", data.at("header.csv")}}, Code::data) == "no video is listed in " + data.at("header.csv"));
   CHECK(failure({{"path", data.at("gone.csv")}}, Code::data) == "cannot read the list " + data.at("gone.csv") + ": No such file or directory");
   CHECK(failure({{"path", data.at("half.csv")}}, Code::configuration) == "the list " + data.at("half.csv") + " has only one of the columns 'start' and 'end'");
-  CHECK(failure({{"path", data.at("plain.csv")}, {"group_by", "person"}}, Code::configuration) == "the list " + data.at("plain.csv") + " has no column 'person'");
+  CHECK(failure({{"path", data.at("plain.csv")}, {"group_by", "person"}}, Code::configuration) == "the list " + data.at("plain.csv") + " has no column 'path'");
   CHECK(failure({}, Code::configuration) == "neither path nor train names a list or a folder");
   CHECK(failure({{"path", "a"}, {"train", "b"}}, Code::configuration) == "path is given beside train or val");
   CHECK(failure({{"path", "a"}, {"split_by", "group"}}, Code::configuration) == "split_by = \"group\" needs group_by");

@@ -53,7 +53,8 @@ struct FakeDecoder {
   }
   std::vector<double> times(const std::string& path) const {
     auto video = read_video(path);
-    for (std::int64_t i = 0; video.times.empty() && i < video.frames; ++i) video.times.push_back(static_cast<double>(i) / video.rate);
+    const bool constant = video.times.empty();
+    for (std::int64_t i = 0; constant && i < video.frames; ++i) video.times.push_back(static_cast<double>(i) / video.rate);
     return video.times;
   }
   Info out(const Info& in) const {
