@@ -1,7 +1,7 @@
 """What the runtime costs: training from samples that cost nothing to make, beside a bare LibTorch loop; and the time to the
 first step, beside plain PyTorch.
 
-  .venv/bin/python benchmarks/training/run.py [--runs 5]
+  .venv/bin/python benchmarks/runtime/run.py [--runs 5]
 
 Both sides train the same network (motion8's small r3d, batch 16 x 16 x 64 x 64) with 2 threads, in turn; the figure is the
 median step. sluice's step holds assembly (uint8 to float), accumulation, the report and the checks; the bare loop's none.
@@ -19,7 +19,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "release"
-WORK = ROOT / "build" / "benchmarks" / "training"
+WORK = ROOT / "build" / "benchmarks" / "runtime"
 
 PIPELINE = """[run]
 name = "cached"
@@ -80,7 +80,7 @@ def sluice_run(steps):
     subprocess.run([BUILD / "bin" / "sluice", "train", pipeline], check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - begin
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    steps_only = [row for row in rows if row.get("kind", row.get("event")) == "step"]
+    steps_only = [row for row in rows if row["kind"] == "step"]
     times = [row["time"] for row in steps_only][3:]
     return statistics.median(t["waiting"] + t["computing"] for t in times), wall
 
