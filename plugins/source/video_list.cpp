@@ -1,6 +1,7 @@
 // source.video_list: videos from a text or csv list, or from a folder with a folder for each class.
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <filesystem>
 #include <optional>
 #include <tuple>
@@ -311,7 +312,7 @@ class Lister {
     for (const auto& name : source_.classes) given.push_back(name.str());
     return given;
   }()};
-  std::vector<Noted> noted_;
+  std::deque<Noted> noted_;  // grows without a copy: a million lines at once are not rare
   std::vector<bool> evaluation_;
   std::vector<double> cuts_;  // only where the split is in time
   std::string name_, last_path_, last_problem_;

@@ -27,7 +27,7 @@ std::function<void(Listing&)> files(std::vector<std::string> paths, Split split 
 }  // namespace
 
 TEST_CASE("videos reach the trainer as the frames that the sampler chose") {
-  TemporaryFolder folder;
+  ScratchFolder folder;
   std::vector<std::string> paths;
   for (int i = 0; i < 6; ++i) paths.push_back(write_video(folder.path() / (std::to_string(i) + ".vid"), {.frames = 20 + i, .width = 8 + i, .height = 6}));
   Bench bench(files(paths));
@@ -66,7 +66,7 @@ TEST_CASE("videos reach the trainer as the frames that the sampler chose") {
 }
 
 TEST_CASE("headers are read once, side by side, and come from the cache the second time") {
-  TemporaryFolder folder;
+  ScratchFolder folder;
   std::vector<std::string> paths;
   for (int i = 0; i < 50; ++i) paths.push_back(write_video(folder.path() / (std::to_string(i) + ".vid"), {.frames = 10 + i}));
   std::atomic<int> probes{0};
@@ -98,7 +98,7 @@ TEST_CASE("headers are read once, side by side, and come from the cache the seco
 }
 
 TEST_CASE("files that cannot be used are listed with their reason, and the others go on") {
-  TemporaryFolder folder;
+  ScratchFolder folder;
   const auto at = [&](const char* name) { return (folder.path() / name).string(); };
   std::ofstream(at("text.vid")) << "hello";
   std::ofstream(at("empty.vid")).flush();
@@ -124,7 +124,7 @@ TEST_CASE("files that cannot be used are listed with their reason, and the other
 }
 
 TEST_CASE("a decoder that breaks while it reads headers ends the run") {
-  TemporaryFolder folder;
+  ScratchFolder folder;
   std::ofstream(folder.path() / "a.vid") << "plugin 1";
   Bench bench(files({(folder.path() / "a.vid").string()}));
   bench.frames<FakeFrames>();
@@ -173,7 +173,7 @@ TEST_CASE("streams that the source does not give are errors of the pipeline, wit
 }
 
 TEST_CASE("evaluation takes several views of each video, side by side") {
-  TemporaryFolder folder;
+  ScratchFolder folder;
   const auto a = write_video(folder.path() / "a.vid", {.frames = 101}), b = write_video(folder.path() / "b.vid", {.frames = 201});
   for (const bool own : {false, true}) {
     Bench bench(files({a, b}, Split::val));
@@ -197,7 +197,7 @@ TEST_CASE("evaluation takes several views of each video, side by side") {
 }
 
 TEST_CASE("pieces of long videos, also where the rate varies") {
-  TemporaryFolder folder;
+  ScratchFolder folder;
   const auto even = write_video(folder.path() / "a.vid", {.frames = 100, .rate = 10});
   std::vector<double> times;
   for (int i = 0; i < 100; ++i) times.push_back(100 + (i < 50 ? i * 0.1 : 5 + (i - 50) * 1.0));  // begins at 100 s, slows down after 5 s
@@ -226,7 +226,7 @@ TEST_CASE("pieces of long videos, also where the rate varies") {
 }
 
 TEST_CASE("a sampler that wants the times gets them, counted from the start of the piece") {
-  TemporaryFolder folder;
+  ScratchFolder folder;
   std::vector<double> times;
   for (int i = 0; i < 30; ++i) times.push_back(7 + i * i * 0.01);
   const auto path = write_video(folder.path() / "a.vid", {.frames = 30, .rate = 3, .times = times});
@@ -258,7 +258,7 @@ TEST_CASE("a sampler that wants the times gets them, counted from the start of t
 
 TEST_CASE("a file that is replaced during the run is a tombstone that says so") {
   // Catches: frames of another size than the lease was taken for, blamed on the decoder.
-  TemporaryFolder folder;
+  ScratchFolder folder;
   std::vector<std::string> paths;
   for (int i = 0; i < 4; ++i) paths.push_back(write_video(folder.path() / (std::to_string(i) + ".vid"), {}));
   Bench bench(files(paths));

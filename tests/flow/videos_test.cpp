@@ -73,7 +73,7 @@ TEST_CASE("pieces that make no sense say why") {
 }
 
 TEST_CASE("headers come back from the cache; a file that changed, another decoder, a damaged cache do not") {
-  TemporaryFolder folder;
+  ScratchFolder folder;
   const auto file = folder.path() / "cache" / "headers.bin";
   const FileState state{100, 5, 1};
   const abi::Header header{sizeof(abi::Header), 1, 123, 640, 480, 29.97};
@@ -126,7 +126,7 @@ TEST_CASE("a cache that cannot be written is no error") {
 }
 
 TEST_CASE("what is no file is refused without opening it") {
-  TemporaryFolder folder;
+  ScratchFolder folder;
   const auto path = [&](const char* name) { return (folder.path() / name).string(); };
   CHECK(look_at(path("missing")).problem == "No such file or directory");
   std::ofstream(path("empty")).flush();
@@ -158,7 +158,7 @@ TEST_CASE("work side by side: every number once, the error of one reaches the ca
 }
 
 TEST_CASE("times are kept for the files used last") {
-  TemporaryFolder folder;
+  ScratchFolder folder;
   const Recipe decoder(decoder_descriptor<FakeDecoder>);
   TimesCache cache(2500);  // three files of 100 frames are 2,400 bytes
   std::vector<std::string> paths;

@@ -14,13 +14,13 @@
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
 
-#include "../state/temporary_folder.hpp"
+#include "../support/scratch_folder.hpp"
 #include "framework/report/metrics_log.hpp"
 
 #include <sluice/error.hpp>
 
 using namespace sluice;
-using sluice::testing::TemporaryFolder;
+using sluice::testing::ScratchFolder;
 
 namespace {
 
@@ -40,7 +40,7 @@ std::vector<nlohmann::json> rows_of(const std::filesystem::path& file) {
 
 TEST_CASE("every double comes back as it was") {
   // Catches %g and six digits: a resumed loss log could not be compared.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   MetricsLog log(folder.path() / "m.jsonl");
   std::mt19937_64 random(5);
   std::vector<double> values = {0.0, -0.0, 0.1, 1.0 / 3, 5e-324, 1.7976931348623157e308, 1e22, 123456789012345680.0, -2.5};
@@ -60,7 +60,7 @@ TEST_CASE("every double comes back as it was") {
 }
 
 TEST_CASE("what JSON has no number for is a text that Python's float() reads") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   MetricsLog log(folder.path() / "m.jsonl");
   log.append(1, JsonRow().add("a", std::nan("")).add("b", INFINITY).add("c", -INFINITY));
   log.append(-3, JsonRow());
@@ -80,7 +80,7 @@ TEST_CASE("a resume keeps the rows up to its step, whatever the kill left at the
   const std::string whole = "{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"loss\":0.25}\n";
   for (const std::string tail : {"", "{\"step\":3,\"loss\":0.125}\n", "{\"step\":3,\"lo", "{\"step\":2,\"loss\":9}", "\n", "null\n", "[1]\n", "{\"loss\":1}\n", "{\"step\":\"2\"}\n"}) {
     CAPTURE(tail);
-    const TemporaryFolder folder;
+    const ScratchFolder folder;
     const auto file = folder.path() / "m.jsonl";
     std::ofstream(file, std::ios::binary) << whole << tail << std::string(tail == "null\n" ? 100 : 0, '\0');
     MetricsLog log(file);
@@ -96,7 +96,7 @@ TEST_CASE("a resume keeps the rows up to its step, whatever the kill left at the
 }
 
 TEST_CASE("killed at every byte: a resume from any step is as if nothing had been") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const auto file = folder.path() / "m.jsonl";
   std::string whole;
   {
@@ -119,7 +119,7 @@ TEST_CASE("killed at every byte: a resume from any step is as if nothing had bee
 
 TEST_CASE("a full disk leaves the rows before, whole") {
   // The limit on a file's size stands for the disk: the kernel writes a part of the row and then refuses.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   MetricsLog log(folder.path() / "m.jsonl");
   log.append(1, JsonRow().add("loss", 0.5));
   const auto before = text_of(log.file());

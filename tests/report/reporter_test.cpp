@@ -10,14 +10,14 @@
 
 #include <nlohmann/json.hpp>
 
-#include "../state/temporary_folder.hpp"
+#include "../support/scratch_folder.hpp"
 #include "framework/base/bytes.hpp"
 #include "framework/base/log.hpp"
 #include "framework/report/reporter.hpp"
 #include "tiny_terminal.hpp"
 
 using namespace sluice;
-using sluice::testing::TemporaryFolder;
+using sluice::testing::ScratchFolder;
 using sluice::testing::TinyTerminal;
 
 namespace {
@@ -87,7 +87,7 @@ std::int64_t count_of(const std::string& text, const std::string& what) {
 }  // namespace
 
 TEST_CASE("a run without a terminal: lines at the ends of epochs and every ten seconds, rows for a script") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const Captured out;
   const Stderr error;
   double time = 100;
@@ -150,7 +150,7 @@ TEST_CASE("a run without a terminal: lines at the ends of epochs and every ten s
 }
 
 TEST_CASE("a step that takes long, without a terminal, still gives a sign of life") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const Captured out;
   double time = 0;
   Reporter reporter({.fd = out.fd(), .tensorboard = false, .seconds = [&] { return time; }, .status = {}});
@@ -173,7 +173,7 @@ TEST_CASE("on a terminal: at most five redraws a second, no wrapped line, lines 
   ::setenv("TERM", "xterm", 1);
   for (const int width : {40, 80, 200}) {
     CAPTURE(width);
-    const TemporaryFolder folder;
+    const ScratchFolder folder;
     const Stderr error;
     TinyTerminal terminal(width);
     double time = 0;
@@ -259,7 +259,7 @@ TEST_CASE("a resumed run has the rows of one that was never interrupted") {
     }
     return rows;
   };
-  const TemporaryFolder once, twice;
+  const ScratchFolder once, twice;
   const auto whole = run(once.path(), std::nullopt, 1, 10);
   run(twice.path(), std::nullopt, 1, 9);  // ends without a word, as a kill does
   std::ofstream(twice.path() / "metrics.jsonl", std::ios::app) << "{\"step\":10,\"ki";
@@ -283,7 +283,7 @@ TEST_CASE("a resumed run has the rows of one that was never interrupted") {
 }
 
 TEST_CASE("quiet says nothing but warnings; the files are written all the same") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const Captured out;
   const Stderr error;
   Reporter reporter({.mode = Console::Mode::quiet, .fd = out.fd(), .tensorboard = false, .seconds = {}, .status = {}});
@@ -300,7 +300,7 @@ TEST_CASE("quiet says nothing but warnings; the files are written all the same")
 
 TEST_CASE("called from several threads at once") {
   // For the thread sanitizer; and no row may be torn.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const Captured out;
   const Stderr error;
   Reporter reporter({.fd = out.fd(), .tensorboard = true, .seconds = {}, .status = {}});

@@ -7,14 +7,14 @@
 #include <fstream>
 #include <string>
 
-#include "../state/temporary_folder.hpp"
+#include "../support/scratch_folder.hpp"
 #include "framework/report/tensorboard.hpp"
 
 #include <sluice/error.hpp>
 
 namespace fs = std::filesystem;
 using namespace sluice;
-using sluice::testing::TemporaryFolder;
+using sluice::testing::ScratchFolder;
 
 namespace {
 
@@ -30,7 +30,7 @@ std::string red_pixel() {
 
 TEST_CASE("the real tensorboard package reads what was written") {
   // Catches a wrong checksum, field number or wire type, and a resume whose old events stay beside the new.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   {
     EventWriter writer(folder.path() / "first", std::nullopt);
     for (std::int64_t step = 1; step <= 300; ++step) writer.scalar("train/loss", step, 1.0 / static_cast<double>(step));
@@ -63,7 +63,7 @@ TEST_CASE("the real tensorboard package reads what was written") {
 
 TEST_CASE("names sort in the order of writing, whatever the clock says") {
   // Catches a clock that was set back: tensorboard would read the new file first and drop it.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   std::ofstream(folder.path() / "events.out.tfevents.4000000000.host.1.0") << "";
   const EventWriter first(folder.path(), std::nullopt);
   const EventWriter second(folder.path(), 1);
@@ -72,7 +72,7 @@ TEST_CASE("names sort in the order of writing, whatever the clock says") {
 }
 
 TEST_CASE("a file that cannot be written is an error with its path") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   std::ofstream(folder.path() / "taken") << "x";
   CHECK_THROWS_AS(EventWriter(folder.path() / "taken", std::nullopt), Error);
 }

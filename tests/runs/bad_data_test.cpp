@@ -88,7 +88,7 @@ TEST_CASE("each bad file is listed with its cause, and the run goes on") {
   const auto bad = make_bad_files(folder.path());
   make_list(folder.path(), bad);
   const auto file = write_pipeline(folder.path(), videos);
-  const Finished run = run_sluice({"train", file, "run.max_failures=0.9"}, folder.path(), 60);
+  const Finished run = run_sluice({"train", file, "run.max_failures=0.9"}, folder.path());
   INFO(run.err << run.out);
   CHECK(run.code == 0);
   const std::string failures = text_of_file(folder.path() / "runs/videos/failures.jsonl");
@@ -99,7 +99,7 @@ TEST_CASE("each bad file is listed with its cause, and the run goes on") {
   }
   CHECK(failures.find("good") == std::string::npos);
 
-  const Finished strict = run_sluice({"train", file, "run.max_failures=3", "run.dir=strict"}, folder.path(), 60);
+  const Finished strict = run_sluice({"train", file, "run.max_failures=3", "run.dir=strict"}, folder.path());
   INFO(strict.err);
   CHECK(strict.code == 4);
   CHECK(strict.err.find("max_failures") != std::string::npos);
@@ -116,7 +116,7 @@ TEST_CASE("a file that is replaced while it is being trained on is read anew or 
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   make_video(folder.path() / "new.mp4", "testsrc2=size=128x96:rate=25:duration=0.4");
   fs::rename(folder.path() / "new.mp4", folder.path() / "good1.mp4");
-  const Finished run = process.wait(60);
+  const Finished run = process.wait(300);
   INFO(run.err << run.out);
   CHECK(run.signal == 0);
   CHECK((run.code == 0 || run.code == 4));

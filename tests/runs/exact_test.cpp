@@ -64,7 +64,7 @@ TEST_CASE("kill -9 at 20 random moments and resume: bit-equal weights and loss l
       if (killed.out.find("going on from step") != std::string::npos) ++resumed;
       continue;
     }
-    const Finished finished = process.wait(60);
+    const Finished finished = process.wait(300);
     INFO(finished.err);
     REQUIRE(finished.code == 0);
     CHECK(last_weights(run) == straight.weights);
@@ -100,7 +100,7 @@ TEST_CASE("SIGINT and SIGTERM save and leave; the resumed run is as if nothing h
     SluiceProcess process(command, folder.path());
     while (process.look() && text_of_file(run / "metrics.jsonl").find("\"step\":5,") == std::string::npos) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     process.kill(signal);
-    const Finished stopped = process.wait(30);
+    const Finished stopped = process.wait(120);
     INFO(stopped.err);
     CHECK(stopped.code == 128 + signal);
     CHECK(stopped.out.find("stopped by") != std::string::npos);

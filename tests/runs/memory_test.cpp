@@ -84,13 +84,13 @@ TEST_CASE("mixed 240p to 1080p clips and a slow trainer stay inside host_ram, wi
   REQUIRE(end != std::string::npos);
   const auto start = refused.err.rfind("at least ", end) + 9;
   const std::uint64_t host_ram = std::stoull(refused.err.substr(start, end - start));
-  const Finished free_run = run_sluice({"train", pipeline(host_ram, "")}, folder.path(), 200);
+  const Finished free_run = run_sluice({"train", pipeline(host_ram, "")}, folder.path(), 300);
   INFO(free_run.err);
   REQUIRE(free_run.code == 0);
   CHECK(free_run.peak_resident <= host_ram);
   {
     const MemoryCgroup cgroup(host_ram);
-    const Finished run = run_sluice({"train", pipeline(host_ram, "")}, folder.path(), 200, cgroup.procs());
+    const Finished run = run_sluice({"train", pipeline(host_ram, "")}, folder.path(), 300, cgroup.procs());
     INFO(run.err);
     CHECK(run.signal == 0);
     CHECK(run.code == 0);
@@ -98,6 +98,6 @@ TEST_CASE("mixed 240p to 1080p clips and a slow trainer stay inside host_ram, wi
     MESSAGE("host_ram " << host_ram / mebibyte << " MiB; resident at the peak " << free_run.peak_resident / mebibyte << " MiB, in a cgroup " << run.peak_resident / mebibyte
                         << " MiB; " << free_run.seconds << " s and " << run.seconds << " s");
   }
-  const Finished hoarding = run_sluice({"train", pipeline(host_ram, "[[stage]]\nplugin = \"fixture.hoarder\"\nmebibytes = 128\n")}, folder.path(), 200);
+  const Finished hoarding = run_sluice({"train", pipeline(host_ram, "[[stage]]\nplugin = \"fixture.hoarder\"\nmebibytes = 128\n")}, folder.path(), 300);
   CHECK(hoarding.peak_resident > host_ram);
 }

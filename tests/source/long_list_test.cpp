@@ -4,7 +4,7 @@
 #include <malloc.h>
 #include <sys/resource.h>
 
-#include <chrono>
+#include <ctime>
 #include <fstream>
 
 #include "../support/plugin_host.hpp"
@@ -14,7 +14,7 @@ using namespace sluice;
 using namespace sluice::testing;
 namespace fs = std::filesystem;
 
-TEST_CASE("a million lines in less than 10 s and 128 MiB") {
+TEST_CASE("a million lines in less than 10 s of processor time and 128 MiB") {
   const ScratchFolder folder;
   constexpr int files = 20000, lines = 1000000;
   for (int d = 0; d < 100; ++d) fs::create_directories(folder.path() / ("a folder of videos with a rather long name " + std::to_string(d)));
@@ -33,9 +33,9 @@ TEST_CASE("a million lines in less than 10 s and 128 MiB") {
   const auto recipe = built("source.video_list", {{"path", (folder.path() / "list.csv").string()}, {"unit", "seconds"}});
   malloc_trim(0);
   const auto before = peak();
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = std::clock();
   const auto listed = recipe.list({}, false);
-  const auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const auto seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   MESSAGE(lines << " lines, " << fs::file_size(folder.path() / "list.csv") / 1024 / 1024 << " MiB: " << seconds << " s, resident peak grows by " << peak() - before << " MiB");
   CHECK(listed.added == lines);
   CHECK(listed.classes.size() == 400);

@@ -14,14 +14,14 @@
 #include "framework/state/hash.hpp"
 #include "framework/state/manifest.hpp"
 #include "simulated_disk.hpp"
-#include "temporary_folder.hpp"
+#include "../support/scratch_folder.hpp"
 
 #include <sluice/error.hpp>
 
 using namespace sluice;
 using sluice::testing::KnownContent;
 using sluice::testing::SimulatedDisk;
-using sluice::testing::TemporaryFolder;
+using sluice::testing::ScratchFolder;
 
 namespace {
 
@@ -196,7 +196,7 @@ TEST_CASE("planted: a loader that does not compare hashes is found out") {
 }
 
 TEST_CASE("the fallback takes less than a second on a real disk, and a link or a FIFO in a file's place does not hang it") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   CheckpointStore store(folder.path(), {.keep = 2});
   const KnownContent first(1, 7, 1), second(2, 7, scale_of_64_kib);
   store.save(first.content());

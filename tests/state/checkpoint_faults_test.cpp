@@ -12,14 +12,14 @@
 #include "checkpoint_content.hpp"
 #include "framework/state/checkpoint.hpp"
 #include "simulated_disk.hpp"
-#include "temporary_folder.hpp"
+#include "../support/scratch_folder.hpp"
 
 #include <sluice/error.hpp>
 
 using namespace sluice;
 using sluice::testing::KnownContent;
 using sluice::testing::SimulatedDisk;
-using sluice::testing::TemporaryFolder;
+using sluice::testing::ScratchFolder;
 using Call = SimulatedDisk::Call;
 
 namespace {
@@ -248,7 +248,7 @@ void fill_a_full_disk(const std::filesystem::path& folder) {
 
 TEST_CASE("a disk that is really full") {
   // Catches what a simulated disk would forgive: fallocate, statvfs and late errors of a real file system.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   {
     const SmallMount small(folder.path());
     if (small.mounted()) {

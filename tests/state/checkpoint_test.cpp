@@ -6,18 +6,18 @@
 
 #include "checkpoint_content.hpp"
 #include "framework/state/checkpoint.hpp"
-#include "temporary_folder.hpp"
+#include "../support/scratch_folder.hpp"
 
 #include <sluice/error.hpp>
 
 namespace fs = std::filesystem;
 using namespace sluice;
 using sluice::testing::KnownContent;
-using sluice::testing::TemporaryFolder;
+using sluice::testing::ScratchFolder;
 
 TEST_CASE("what was saved comes back, byte for byte") {
   // Catches a tensor, blob or state that is written under another's name or cut.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   CheckpointStore store(folder.path() / "a" / "checkpoints", {.keep = 2});
   CHECK_FALSE(store.newest().checkpoint);
   CHECK_FALSE(store.best());
@@ -40,7 +40,7 @@ TEST_CASE("keep newest ones stay, and the best") {
   // Catches an off-by-one in keep and a prune that forgets `best`.
   for (const std::int64_t keep : {1, 2, 3}) {
     CAPTURE(keep);
-    const TemporaryFolder folder;
+    const ScratchFolder folder;
     CheckpointStore store(folder.path(), {.keep = keep});
     for (std::int64_t step = 10; step <= 60; step += 10) store.save(KnownContent(step).content(), {.best = step == 20});
     std::vector<std::int64_t> wanted = {20};
@@ -61,7 +61,7 @@ TEST_CASE("keep newest ones stay, and the best") {
 
 TEST_CASE("a damaged newest one is passed over, named, and later set aside, not deleted") {
   // Catches a resume that starts afresh or overwrites the evidence.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   CheckpointStore store(folder.path(), {.keep = 3});
   for (const std::int64_t step : {1, 2, 3}) store.save(KnownContent(step).content(), {.best = step == 3});
   std::ofstream(folder.path() / "step-3" / "state.json") << "{}";
@@ -91,7 +91,7 @@ TEST_CASE("a damaged newest one is passed over, named, and later set aside, not 
 
 TEST_CASE("a step that is there is replaced whole") {
   // Catches a rename onto a folder that is not empty, which the kernel refuses.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   CheckpointStore store(folder.path(), {.keep = 2});
   store.save(KnownContent(5, 1).content());
   store.save(KnownContent(5, 2).content());
@@ -102,7 +102,7 @@ TEST_CASE("a step that is there is replaced whole") {
 
 TEST_CASE("a folder renamed to another step is refused") {
   // Catches a loader that believes the folder's name or the manifest alone.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   CheckpointStore store(folder.path(), {.keep = 2});
   store.save(KnownContent(5).content());
   fs::rename(folder.path() / "step-5", folder.path() / "step-50");
@@ -111,7 +111,7 @@ TEST_CASE("a folder renamed to another step is refused") {
 }
 
 TEST_CASE("what cannot be saved leaves nothing behind and says why") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   CheckpointStore store(folder.path(), {.keep = 2});
   store.save(KnownContent(1).content());
   auto content = KnownContent(2).content();

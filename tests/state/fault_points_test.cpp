@@ -17,13 +17,13 @@
 #include "checkpoint_content.hpp"
 #include "framework/state/checkpoint.hpp"
 #include "framework/state/fault.hpp"
-#include "temporary_folder.hpp"
+#include "../support/scratch_folder.hpp"
 
 #include <sluice/error.hpp>
 
 using namespace sluice;
 using sluice::testing::KnownContent;
-using sluice::testing::TemporaryFolder;
+using sluice::testing::ScratchFolder;
 
 namespace {
 
@@ -64,7 +64,7 @@ TEST_CASE("every fault point, five times: the next process finds what was durabl
     for (int time = 1; time <= 5; ++time) {
       CAPTURE(name);
       CAPTURE(time);
-      const TemporaryFolder folder(where);
+      const ScratchFolder folder(where);
       const auto ended = child("SLUICE_FAULT=" + name + "@" + std::to_string(time), folder.path().string() + " " + std::to_string(rounds));
       REQUIRE_MESSAGE((WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGABRT), "the point was not reached: give crash_child a way that does");
       const auto durable = last_durable(ended.out);
@@ -106,7 +106,7 @@ TEST_CASE("the registry knows every fault point of the sources") {
 }
 
 TEST_CASE("a misspelt request is an error, not a test that passes") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   for (const std::string request : {"checkpoint.save.renamd", "checkpoint.save.renamed@0", "checkpoint.save.renamed@two", "''"}) {
     CAPTURE(request);
     const auto ran = child("SLUICE_FAULT=" + request, folder.path().string() + " 1");

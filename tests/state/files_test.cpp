@@ -9,17 +9,17 @@
 
 #include "framework/state/files.hpp"
 #include "simulated_disk.hpp"
-#include "temporary_folder.hpp"
+#include "../support/scratch_folder.hpp"
 
 #include <sluice/error.hpp>
 
 namespace fs = std::filesystem;
 using namespace sluice;
 using sluice::testing::SimulatedDisk;
-using sluice::testing::TemporaryFolder;
+using sluice::testing::ScratchFolder;
 
 TEST_CASE("a file is replaced whole, with any name") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   for (const std::string name : {"plain", "with space", "\xe8\xa7\x86\xe9\xa2\x91", "not-utf8-\xff\xfe", "line\nbreak"}) {
     const auto path = folder.path() / name;
     for (const std::size_t size : {0, 1, 100000}) {
@@ -60,7 +60,7 @@ TEST_CASE("writing a file: the n-th call fails, for every n: the old text or the
 
 TEST_CASE("what is no file is refused at once, by its path") {
   // Catches a FIFO that hangs the program, and a folder read as an empty file.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const auto fifo = folder.path() / "fifo";
   REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
   CHECK_THROWS_WITH_AS(InputFile(system_disk(), fifo), doctest::Contains("no regular file"), Error);
@@ -75,7 +75,7 @@ TEST_CASE("what is no file is refused at once, by its path") {
 }
 
 TEST_CASE("folders are made with their parents and removed with their files") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   make_folders(system_disk(), folder.path() / "a" / "b" / "c");
   make_folders(system_disk(), folder.path() / "a" / "b" / "c");
   write_file(system_disk(), folder.path() / "a" / "b" / "c" / "x", "1");

@@ -9,16 +9,16 @@
 #include <unistd.h>
 
 #include "framework/state/lock.hpp"
-#include "temporary_folder.hpp"
+#include "../support/scratch_folder.hpp"
 
 #include <sluice/error.hpp>
 
 using namespace sluice;
-using sluice::testing::TemporaryFolder;
+using sluice::testing::ScratchFolder;
 
 TEST_CASE("a second run in the folder is told who holds it") {
   // Catches two runs that overwrite each other's checkpoints.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const auto dir = folder.path() / "new" / "run";
   {
     const RunLock lock(dir);
@@ -38,7 +38,7 @@ TEST_CASE("a second run in the folder is told who holds it") {
 }
 
 TEST_CASE("the lock of a process ended by SIGKILL is no obstacle, whatever its file says") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   int ready[2];
   REQUIRE(::pipe(ready) == 0);
   const auto child = ::fork();
@@ -62,7 +62,7 @@ TEST_CASE("the lock of a process ended by SIGKILL is no obstacle, whatever its f
 
 TEST_CASE("a program started by the run does not inherit the lock") {
   // Catches a descriptor without O_CLOEXEC: an encoder that outlives a killed run would hold its folder.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   auto lock = std::make_unique<RunLock>(folder.path());
   const auto child = ::fork();
   REQUIRE(child >= 0);
@@ -79,7 +79,7 @@ TEST_CASE("a program started by the run does not inherit the lock") {
 }
 
 TEST_CASE("a link in the place of the lock is not followed") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   std::ofstream(folder.path() / "precious") << "text";
   std::filesystem::create_symlink("precious", folder.path() / "lock");
   CHECK_THROWS_AS(RunLock{folder.path()}, Error);

@@ -14,14 +14,14 @@
 #include "framework/state/files.hpp"
 #include "framework/state/safetensors.hpp"
 #include "simulated_disk.hpp"
-#include "temporary_folder.hpp"
+#include "../support/scratch_folder.hpp"
 
 #include <sluice/error.hpp>
 
 namespace fs = std::filesystem;
 using namespace sluice;
 using sluice::testing::SimulatedDisk;
-using sluice::testing::TemporaryFolder;
+using sluice::testing::ScratchFolder;
 
 namespace {
 
@@ -72,7 +72,7 @@ fs::path file_with(const fs::path& folder, const std::string& header, std::size_
 
 TEST_CASE("Python's safetensors reads ours, and we read what it writes, value by value") {
   // Catches a wrong offset, dtype name, padding, escape: whatever two sides of our own would agree on.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const AllTypes all;
   const auto written = write_safetensors(system_disk(), folder.path() / "ours.safetensors", all.tensors(), {{"format", "pt"}, {"note", "\"\xc3\xbc\"\n"}});
   CHECK(written.bytes == fs::file_size(folder.path() / "ours.safetensors"));
@@ -99,7 +99,7 @@ TEST_CASE("Python's safetensors reads ours, and we read what it writes, value by
 
 TEST_CASE("tensors that lie elsewhere are fetched one at a time, in the file's order") {
   // Catches a writer that gathers all of them on the host.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   std::vector<float> one(100);
   int fetched = 0;
   std::vector<TensorToWrite> tensors;
@@ -130,7 +130,7 @@ TEST_CASE("tensors that lie elsewhere are fetched one at a time, in the file's o
 
 TEST_CASE("a header that lies is refused, with the defect") {
   // Catches reads past the file, overlaps, holes, overflow, and names that mean two things.
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const std::string a = R"("a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]})";
   const std::vector<std::tuple<std::string, std::size_t, std::string>> cases = {
       {"", 0, "does not begin with"},
@@ -187,7 +187,7 @@ TEST_CASE("a header that lies is refused, with the defect") {
 }
 
 TEST_CASE("a length that lies is refused before anything is allocated") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   for (const std::uint64_t claimed : {std::uint64_t{3}, std::uint64_t{100'000'001}, ~std::uint64_t{0}, std::uint64_t{1} << 63}) {
     std::ofstream out(folder.path() / "x", std::ios::binary);
     for (int i = 0; i < 8; ++i) out.put(static_cast<char>(claimed >> (8 * i) & 0xFF));

@@ -31,6 +31,7 @@
 #include "framework/flow/feed.hpp"
 #include "framework/memory/ledger.hpp"
 #include "framework/memory/pool.hpp"
+#include "scratch_folder.hpp"
 
 namespace sluice::testing {
 
@@ -296,25 +297,6 @@ class Bench {
   std::deque<abi::Descriptor> descriptors_;
   Stages stages_;
   std::unique_ptr<Dataset> dataset_;
-};
-
-// A folder of its own, removed afterwards.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "sluice-test-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
 };
 
 }  // namespace sluice::testing

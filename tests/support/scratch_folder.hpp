@@ -10,8 +10,8 @@ namespace sluice::testing {
 
 class ScratchFolder {
  public:
-  ScratchFolder() {
-    auto pattern = (std::filesystem::temp_directory_path() / "sluice-test-XXXXXX").string();
+  explicit ScratchFolder(const std::filesystem::path& where = std::filesystem::temp_directory_path()) {
+    auto pattern = (where / "sluice-test-XXXXXX").string();
     if (!mkdtemp(pattern.data())) throw std::runtime_error("cannot make " + pattern);
     path_ = pattern;
   }

@@ -117,7 +117,7 @@ class SluiceProcess {
   Finished finished_;
 };
 
-inline Finished run_sluice(std::vector<std::string> arguments, const std::filesystem::path& folder, double timeout = 120, const std::string& cgroup = {}) {
+inline Finished run_sluice(std::vector<std::string> arguments, const std::filesystem::path& folder, double timeout = 300, const std::string& cgroup = {}) {
   return SluiceProcess(std::move(arguments), folder, cgroup).wait(timeout);
 }
 
