@@ -118,7 +118,7 @@ void add_data_bench(CLI::App& data, Action& action) {
   add_pipeline_arguments(*command, request->arguments);
   command->add_option("--epochs", request->epochs, "passes over the split")->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1000000}))->capture_default_str();
   command->add_option("--split", request->split, "train or val")->check(CLI::IsMember({"train", "val"}))->capture_default_str();
-  command->add_flag("--json", request->json, "as one line of JSON: clips, seconds, clips_per_second, failed, bytes");
+  command->add_flag("--json", request->json, "as one line of JSON: clips, seconds, clips_per_second, failed, bytes of the samples and of the process");
   command->footer("Example: sluice data bench pipelines/motion8.toml --epochs 2 budget.workers=4");
   command->callback([request, &action] { action = [request] { return bench(*request); }; });
 }

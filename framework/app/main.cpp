@@ -1,4 +1,5 @@
 // sluice: the command line. Every error leaves through here, on standard error, with its exit code.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -91,9 +92,11 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   hold_standard_files();
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is a write that fails, as a full disk is
   try {
     const int code = run(argc, argv);
-    if (std::fflush(stdout) == 0) return code;
+    const bool flushed = std::fflush(stdout) == 0;
+    if (flushed && std::ferror(stdout) == 0) return code;
     std::fprintf(stderr, "error: standard output cannot be written\n");
     return static_cast<int>(Code::io);
   } catch (const Error& error) {

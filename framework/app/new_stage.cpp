@@ -62,6 +62,10 @@ void check_name(const std::string& name) {
     throw Error(Code::configuration, fmt::format("{} is no name of a stage", in_quotes(name)), "a kind, a point and a name in small letters, e.g. augment.blur");
   Registry registry;
   registry.add_builtin();
+  for (const auto* kind : {"source.", "frames.", "decode.", "model.", "backbone.", "head.", "loss.", "optimizer.", "schedule.", "metric."})
+    if (name.starts_with(kind))
+      throw Error(Code::configuration, fmt::format("{} would be another kind of plugin than a stage", in_quotes(name)),
+                  "docs/plugins.md has the header of each kind, examples/backbone a network; a stage is called e.g. augment.blur");
   if (registry.manifest(name)) throw Error(Code::configuration, fmt::format("there is a plugin {} already", in_quotes(name)), "choose another name: pipelines find a plugin by it");
 }
 

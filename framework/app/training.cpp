@@ -1,7 +1,9 @@
 // train, eval, predict, check: the verbs behind libsluice_train.so, which is loaded only when the pipeline has been found valid.
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 
 #include <boost/dll/shared_library.hpp>
@@ -99,7 +101,14 @@ void add_predict(CLI::App& app, Action& action) {
   command->add_option("--top", verb->request.top, "labels a video")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_flag("--json", verb->request.json, "one JSON object a line and video");
   command->footer("Example: sluice predict pipelines/motion8.toml --video a.mp4 b.mp4 --json");
-  command->callback([verb, &action] { action = action_of(verb); });
+  command->callback([verb, &action] {
+    // KEY=VALUE after --video VIDEO is an override, where no file is called so.
+    auto& videos = verb->request.videos;
+    const auto is_override = [](const std::string& word) { return word.find('=') != std::string::npos && !fs::exists(word); };
+    std::copy_if(videos.begin(), videos.end(), std::back_inserter(verb->arguments.overrides), is_override);
+    std::erase_if(videos, is_override);
+    action = action_of(verb);
+  });
 }
 
 void add_check(CLI::App& app, Action& action) {

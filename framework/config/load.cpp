@@ -51,6 +51,17 @@ bool has_key(const Table& root, std::string_view section, std::string_view key) 
   return table && find(*table, key);
 }
 
+// Epochs in a file and steps in a layer above it, or the other way round: the later layer says how long the run is.
+void later_length_wins(Table& root) {
+  Member* there = find(root, "run");
+  Table* run = there ? std::get_if<Table>(&there->value.data) : nullptr;
+  if (!run) return;
+  const Member *epochs = find(*run, "epochs"), *steps = find(*run, "steps");
+  if (!epochs || !steps || epochs->place.layer == steps->place.layer) return;
+  const std::string earlier = epochs->place.layer < steps->place.layer ? "epochs" : "steps";
+  std::erase_if(*run, [&](const Member& member) { return member.key == earlier; });
+}
+
 void check_together(const Pipeline& pipeline, const Table& root, Purpose purpose, const Place& file, Problems& problems) {
   const RunConfig& run = pipeline.run;
   if (run.epochs.given && run.steps.given)
@@ -77,6 +88,7 @@ void check_together(const Pipeline& pipeline, const Table& root, Purpose purpose
 Pipeline load_pipeline(const fs::path& file, const std::vector<std::string>& overrides, Catalogue& catalogue, Purpose purpose) {
   Table root = read_layers(file);
   apply_overrides(root, overrides);
+  later_length_wins(root);
 
   Problems problems;
   add_plugin_paths(root, catalogue, problems);

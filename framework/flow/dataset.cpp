@@ -2,6 +2,7 @@
 #include "framework/flow/dataset.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -13,6 +14,7 @@
 #include <fmt/format.h>
 
 #include <sluice/boundary.hpp>
+#include <sluice/rng.hpp>
 
 #include "framework/base/strings.hpp"
 #include "framework/flow/dataset_impl.hpp"
@@ -288,12 +290,13 @@ class Opening {
   void drop_unusable(Split split) {
     auto& all = rows(split);
     std::vector<bool> kept(all.size(), true);
-    for (const auto& [row, why] : why_[index(split)]) {  // in order: a map
+    for (auto [row, why] : why_[index(split)]) {  // in order: a map
       kept[row] = false;
       std::string file;
       for (const auto& video : all.videos)
         if (video.files[row] != no_text && (bad_files_.contains(video.files[row]) || all.videos.size() == 1)) file = dataset_.texts.get(dataset_.files[video.files[row]].path);
       const auto where = dataset_.where(all, row);
+      if (!file.empty() && why.starts_with(file + ": ")) why.erase(0, file.size() + 2);
       dataset_.failed.push_back({where, file.empty() || where.find(file) != std::string::npos ? why : in_quotes(file) + ": " + why, -1});
     }
     if (!why_[index(split)].empty()) all.keep(kept);
@@ -394,6 +397,31 @@ std::vector<std::pair<std::string, std::string>> Dataset::texts(Split split, std
     all.emplace_back("label", static_cast<std::size_t>(number) < impl_->classes.size() ? impl_->classes[static_cast<std::size_t>(number)] : std::to_string(number));
   if (auto origin = impl_->texts.get(rows.origins[row]); !origin.empty()) all.emplace_back("origin", std::move(origin));
   return all;
+}
+
+std::uint64_t Dataset::digest(Split split) const {
+  std::uint64_t hash = 0;
+  const auto add = [&](std::uint64_t value) { hash = mix_bits(hash ^ value); };
+  const auto add_text = [&](const std::string& text) {
+    add(text.size());
+    for (std::size_t i = 0; i < text.size(); i += 8) {
+      std::uint64_t word = 0;
+      std::memcpy(&word, text.data() + i, std::min<std::size_t>(8, text.size() - i));
+      add(word);
+    }
+  };
+  const auto& rows = impl_->of(split);
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    add(static_cast<std::uint64_t>(rows.labels[row]));
+    for (const auto& column : rows.texts) column[row] == no_text ? add(1) : add_text(impl_->texts.get(column[row]));
+    for (const auto& video : rows.videos) {
+      if (video.files[row] == no_text) continue;
+      const auto range = impl_->range(video, row);
+      add(static_cast<std::uint64_t>(range.first));
+      add(static_cast<std::uint64_t>(range.frames));
+    }
+  }
+  return hash;
 }
 
 std::int64_t Dataset::label(Split split, std::int64_t sample) const { return impl_->of(split).labels[impl_->row(split, sample)]; }

@@ -64,6 +64,9 @@ class Dataset {
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> texts(Split split, std::int64_t sample) const;
   [[nodiscard]] std::int64_t label(Split split, std::int64_t sample) const;  // -1: none
 
+  // Changes with every path, piece, text and label of the split, and with their order.
+  [[nodiscard]] std::uint64_t digest(Split split) const;
+
   struct Impl;
   [[nodiscard]] const Impl& impl() const { return *impl_; }
 

@@ -135,8 +135,12 @@ std::string lines_of(std::string_view text) {
 }  // namespace
 
 void Console::print(std::string_view text) {
+  if (!quiet_) print_also_when_quiet(text);
+}
+
+void Console::print_also_when_quiet(std::string_view text) {
   const std::lock_guard lock(mutex_);
-  if (quiet_ || gone_) return;
+  if (gone_) return;
   std::string out;
   if (!shown_.empty()) out += erase_line;
   out += lines_of(text);

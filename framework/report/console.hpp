@@ -28,6 +28,7 @@ class Console {
   [[nodiscard]] int width() const;  // of the terminal now; 80 where it cannot be asked
   // One or more whole lines, above the live one.
   void print(std::string_view text);
+  void print_also_when_quiet(std::string_view text);
   // The same on standard error, for warnings: also when quiet.
   void print_error(std::string_view text);
   // Redraws the live line, cut to the terminal's width; nothing where there is none.

@@ -342,7 +342,7 @@ Summary Reporter::run_finished(const RunEnd& end) {
 
   self.running = false;
   self.console.clear();
-  self.console.print(summary_text(summary, self.console.live() ? self.console.width() : 120));
+  self.console.print_also_when_quiet(summary_text(summary, self.console.live() ? self.console.width() : 120));
   return summary;
 }
 

@@ -33,8 +33,8 @@ std::string epochs_text(const Summary& summary, int width) {
   const auto names = number_names(summary.epochs);
   std::vector<Align> columns(5 + names.size(), Align::right);
   TextTable table(columns);
-  std::vector<std::string> head = {"epoch", "step", "clips", "loss", "time"};
-  head.insert(head.end(), names.begin(), names.end());
+  std::vector<std::string> head = {"epoch", "step", "clips", "train loss", "time"};
+  for (const auto& name : names) head.push_back(name == "loss" ? "val loss" : name);
   table.row(head);
   for (std::size_t i = 0; i < summary.epochs.size(); ++i) {
     if (summary.epochs.size() > first + last && i == first) {

@@ -195,7 +195,7 @@ std::vector<fs::path> CheckpointStore::continue_from(std::int64_t step) {
     if (later <= step) continue;
     fs::path refused = folder_of(later);
     refused += ".refused";
-    remove_folder(*disk_, refused);
+    for (int n = 2; fs::exists(refused); ++n) refused = folder_of(later).string() + fmt::format(".refused.{}", n);
     rename_path(*disk_, folder_of(later), refused);
     fault_point<"checkpoint.start.set_aside">();
     aside.push_back(refused);

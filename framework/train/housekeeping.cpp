@@ -55,11 +55,15 @@ void Housekeeping::watch(std::function<std::uint64_t()> pulse, std::function<std
 }
 
 void Housekeeping::received(int signal) {
+  // Whoever signals a process and then its group (timeout, shells) means it once.
+  constexpr double same_seconds = 1;
+  if (stop_requested() && now() - stopped_at_ < same_seconds) return;
   if (stop_requested()) {
     log::warning("ended at once; the last checkpoint is what there is");
     options_.end(128 + signal);
     return;
   }
+  stopped_at_ = now();
   signal_.store(signal);
   log::info("{}: leaving; once more ends at once", signal_name());
   const std::lock_guard lock(mutex_);
@@ -87,10 +91,15 @@ void Housekeeping::check_watchdog() {
 void Housekeeping::run() {
   const double tick = std::max(0.01, options_.tick_seconds);
   const timespec wait{static_cast<time_t>(tick), static_cast<long>((tick - std::floor(tick)) * 1e9)};
+  double woke = now();
   while (!ending_) {
     const int signal = sigtimedwait(&signals_, nullptr, &wait);
     if (signal > 0) received(signal);
     if (ending_) return;
+    // This thread slept long beyond its tick: the whole process was stopped, so nobody could make progress.
+    const double since = now() - woke;
+    if (since > tick + 2) progress();
+    woke += since;
     check_watchdog();
     if (options_.tick) options_.tick();
   }

@@ -5,7 +5,7 @@
 //   while (!housekeeping.stop_requested()) { ...; housekeeping.progress(); }
 //   return housekeeping.exit_code();
 //
-// The first SIGINT or SIGTERM asks the run to save and leave; the second ends the process at once.
+// The first SIGINT or SIGTERM asks the run to save and leave; another, a second later or more, ends the process at once.
 #pragma once
 
 #include <atomic>
@@ -62,6 +62,7 @@ class Housekeeping {
   std::function<std::string()> waiting_for_;
   std::uint64_t last_pulse_ = 0;
   std::atomic<int> signal_{0};
+  double stopped_at_ = 0;  // of the housekeeping thread
   std::atomic<double> progressed_;
   std::atomic<bool> ending_{false};
   std::thread thread_;

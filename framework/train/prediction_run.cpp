@@ -122,10 +122,13 @@ int run_prediction(const TrainRequest& request, Housekeeping& housekeeping, Repo
 
   std::vector<NamedMetric> no_metrics;
   Evaluation evaluation(*session->model, nullptr, no_metrics, {session->dataset->views(Split::val), session->pipeline.eval.average.value, session->classes()});
+  const auto path_of = [&](std::int64_t sample) {
+    for (const auto& [name, text] : session->dataset->texts(Split::val, sample))
+      if (name == stream) return text;
+    return std::string();
+  };
   evaluation.on_video([&](const VideoOutputs& video) {
-    std::string path;
-    for (const auto& [name, text] : session->dataset->texts(Split::val, video.video * session->dataset->views(Split::val)))
-      if (name == stream) path = text;
+    const std::string path = path_of(video.video * session->dataset->views(Split::val));
     const at::Tensor* logits = video.outputs.find("logits");
     if (logits == nullptr) throw Error(Code::configuration, "the model gives no 'logits', so there is nothing to label");
     print_video(request, as_typed(path), names, *logits);
@@ -137,7 +140,7 @@ int run_prediction(const TrainRequest& request, Housekeeping& housekeeping, Repo
   while (auto batch = feed.next()) {
     housekeeping.progress();
     failed += batch->failed.size();
-    for (const auto& item : batch->failed) print_failed(request, as_typed(item.where), item.why);
+    for (const auto& item : batch->failed) print_failed(request, as_typed(path_of(item.sample)), item.why);
     evaluation.add(*session->eval_assembler, batch->samples);
   }
   static_cast<void>(evaluation.finish());

@@ -62,6 +62,7 @@ std::string to_json(const RunState& state) {
   json["plan"] = {{"microbatch", state.microbatch}, {"compute_threads", state.compute_threads}, {"layout", state.layout}, {"device", state.device}};
   json["classes"] = state.classes;
   json["train_samples"] = state.train_samples;
+  json["train_digest"] = state.train_digest;
   json["best_metric"] = state.best_metric;
   if (state.best) json["best"] = {{"value", state.best->value}, {"step", state.best->step}, {"epoch", state.best->epoch}};
   json["without_better"] = state.without_better;
@@ -92,6 +93,7 @@ RunState run_state_from_json(const std::string& text) {
     state.device = plan.at("device");
     state.classes = json.at("classes").get<std::vector<std::string>>();
     state.train_samples = json.at("train_samples");
+    state.train_digest = json.at("train_digest");
     state.best_metric = json.at("best_metric");
     if (json.contains("best")) state.best = BestSoFar::State{json["best"].at("value"), json["best"].at("step"), json["best"].at("epoch")};
     state.without_better = json.at("without_better");
@@ -117,6 +119,7 @@ std::vector<Difference> differences(const RunState& saved, const RunState& now) 
   compare("device", saved.device, now.device, true);
   compare("classes of the data", join(saved.classes, ", "), join(now.classes, ", "), true);
   compare("training samples", saved.train_samples, now.train_samples, true);
+  compare("digest of the training samples (paths, pieces, labels, order)", saved.train_digest, now.train_digest, true);
   const auto before = keys_of(saved.pipeline), after = keys_of(now.pipeline);
   const bool has_schedule = after.contains("schedule.plugin") || before.contains("schedule.plugin");
   const auto value = [](const std::map<std::string, std::string>& keys, const std::string& key) {

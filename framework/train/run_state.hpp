@@ -27,6 +27,7 @@ struct RunState {
   // The data.
   std::vector<std::string> classes;
   std::int64_t train_samples = 0;
+  std::string train_digest{};  // of what they are: Dataset::digest()
   // The best so far.
   std::string best_metric;
   std::optional<BestSoFar::State> best;

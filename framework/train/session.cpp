@@ -70,6 +70,10 @@ void set_smallest(BudgetNeeds& all, const std::vector<Demand>& demands, std::int
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+bool sizes_differ(const StreamInfos& streams) {
+  return std::any_of(streams.begin(), streams.end(), [](const auto& stream) { return stream.second.axes == "THWC" && (stream.second.varies(1) || stream.second.varies(2)); });
+}
+
 // Frames of differing sizes cannot be one tensor; padding them silently would teach the network its borders.
 void check_sizes(const StreamInfos& streams, std::int64_t batch) {
   for (const auto& [name, info] : streams)
@@ -183,6 +187,7 @@ void Session::build(const Options& options) {
 
   const bool frozen = pipeline.model.batch_norm.mode == BatchNormConfig::Mode::frozen;
   cut = choose_cut(pipeline, !options.training || frozen ? 0 : model->batch_norms(false));
+  if (options.source && sizes_differ(val_streams)) cut.eval_microbatch = 1;  // videos of predict need not go together
   if (options.training) check_sizes(train_streams, pipeline.batch.size.value);
   check_sizes(val_streams, cut.eval_microbatch);
   InputConfig input = pipeline.model.input;
@@ -332,6 +337,7 @@ RunState Session::state(const TrainRequest& request) const {
   state.device = c10::DeviceTypeName(device.type(), true);
   state.classes = dataset->classes();
   state.train_samples = dataset->samples(Split::train);
+  state.train_digest = fmt::format("{:016x}", dataset->digest(Split::train));
   state.pipeline = pipeline.canonical;
   state.overrides = request.overrides;
   state.torch_version = TORCH_VERSION;

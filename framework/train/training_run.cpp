@@ -63,8 +63,10 @@ class TrainingRun {
       save_what_there_is();
       throw;
     }
+    if (step_count_ == 0 && streak_ > 0 && !housekeeping_.stop_requested())
+      throw Error(Code::data, "the loss was finite in no batch: nothing was learnt", "look at model.weights and at the data (sluice data show), or lower optimizer.lr");
     if (saved_at_ != std::pair(cursor_.phase, cursor_.batch)) save(false);
-    if (housekeeping_.stop_requested()) outcome = fmt::format("stopped by {} at step {}", housekeeping_.signal_name(), step_count_);
+    if (housekeeping_.stop_requested()) outcome = fmt::format("stopped by {} at step {}, which is saved; --resume goes on from it", housekeeping_.signal_name(), step_count_);
     finish(outcome);
     return housekeeping_.exit_code();
   }
@@ -75,6 +77,19 @@ class TrainingRun {
     if (!named.empty() || session_.eval_assembler == nullptr) return named;
     const auto names = metric_names(session_.metrics);
     return names.size() > 1 ? names[1] : names[0];
+  }
+
+  // step-8.refused, step-8.refused.2: as they were called when they counted.
+  static std::string name_before(const std::filesystem::path& aside) {
+    const std::string name = aside.filename().string();
+    return name.substr(0, name.find(".refused"));
+  }
+  [[nodiscard]] std::vector<std::filesystem::path> checkpoints_set_aside() const {
+    std::vector<std::filesystem::path> found;
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(checkpoint_folder(session_.pipeline.run.dir.value), ignored))
+      if (entry.path().filename().string().find(".refused") != std::string::npos) found.push_back(entry.path());
+    return found;
   }
 
   void restore() {
@@ -95,10 +110,12 @@ class TrainingRun {
         resumed_ = true;
       } else {
         reporter_.note("there is no checkpoint to resume from: starting afresh");
+        for (const auto& aside : checkpoints_set_aside()) reporter_.note(fmt::format("an earlier run's is set aside as {}: rename it to {} to go on from it", aside.string(), name_before(aside)));
       }
     }
     for (const auto& aside : store_.continue_from(from))
-      reporter_.warning(fmt::format("an earlier run left a checkpoint here; it is set aside as {}{}", aside.string(), resumed_ ? "" : " (--resume goes on from it instead)"));
+      reporter_.warning(fmt::format("an earlier run left a checkpoint here; it is set aside as {}{}", aside.string(),
+                                    resumed_ ? "" : fmt::format(" (to go on from it instead: stop this run, rename it to {}, and say --resume)", name_before(aside))));
     saved_at_ = resumed_ ? std::pair(cursor_.phase, cursor_.batch) : std::pair<std::uint64_t, std::int64_t>(0, 0);
   }
 

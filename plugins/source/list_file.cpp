@@ -13,6 +13,7 @@
 #include <optional>
 
 #include <sluice/error.hpp>
+#include <sluice/rng.hpp>
 
 #include "delimited_file.hpp"
 
@@ -131,6 +132,12 @@ std::string problem_with(const std::string& path) {
   if (!S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) return path + ": it is " + (S_ISFIFO(status.st_mode) ? "a pipe" : "no regular file") + ", not a video";
   if (S_ISREG(status.st_mode) && status.st_size == 0) return path + ": the file is empty";
   return {};
+}
+
+std::uint64_t identity_of(const std::string& path) {
+  struct stat status{};
+  if (path.find('\0') != std::string::npos || ::stat(path.c_str(), &status) != 0) return 0;
+  return mix_bits(mix_bits(status.st_dev) ^ status.st_ino);
 }
 
 VideoList open_list(const std::string& file, const ListFormat& format) {

@@ -27,5 +27,7 @@ using VideoList = std::function<void(const std::function<void(const ListedVideo&
 
 // Why a file cannot be a video, without opening it; empty when it may be one. A folder may be one of frames.
 std::string problem_with(const std::string& path);
+// The same for all names of one file, through links too; 0 where there is none.
+std::uint64_t identity_of(const std::string& path);
 
 }  // namespace sluice

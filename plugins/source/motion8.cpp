@@ -87,7 +87,7 @@ struct Motion8 {
       try {
         motion8::Planes planes;
         for (std::size_t n; !stop && (n = next++) < missing.size();) {
-          if (reports) listing.progress("motion8: rendering clip " + std::to_string(n + 1) + " of " + std::to_string(missing.size()), static_cast<double>(n) / static_cast<double>(missing.size()));
+          if (reports) listing.progress("motion8: rendering " + std::to_string(missing.size()) + " clips", static_cast<double>(n) / static_cast<double>(missing.size()));
           write_clip(folder, clips[missing[n]], planes);
         }
       } catch (...) {

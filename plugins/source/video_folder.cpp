@@ -37,6 +37,12 @@ std::vector<std::string> names_in(const std::string& folder) {
   return names;
 }
 
+// A link that leads nowhere, or round in a circle, is none.
+bool is_folder(const std::string& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
 struct Found {
   std::string key;  // relative to the folder
   std::string label;
@@ -45,7 +51,10 @@ struct Found {
 
 class Walk {
  public:
-  Walk(std::string root, const std::vector<std::string>& extensions) : root_(std::move(root)), extensions_(extensions) {}
+  Walk(std::string root, const std::vector<std::string>& extensions) : root_(std::move(root)), extensions_(extensions) {
+    struct stat status{};
+    if (::stat(root_.c_str(), &status) == 0) root_is_ = {status.st_dev, status.st_ino};
+  }
 
   // Videos below root/relative. Pictures make a video of the folder they are in, unless it is a class folder itself.
   void visit(const std::string& relative, const std::string& label, bool may_be_frames) {
@@ -53,13 +62,13 @@ class Walk {
     const auto folder = root_ + relative;
     if (::stat(folder.c_str(), &status) != 0) return;
     const std::pair<dev_t, ino_t> self{status.st_dev, status.st_ino};
-    if (std::find(above_.begin(), above_.end(), self) != above_.end()) return;
+    if (std::find(above_.begin(), above_.end(), self) != above_.end() || (!relative.empty() && self == root_is_)) return;
     above_.push_back(self);
     bool pictures = false, videos = false;
     for (const auto& name : names_in(folder)) {
       const auto extension = lower_extension(name);
       const auto path = relative + "/" + name;
-      if (fs::is_directory(root_ + path)) {
+      if (is_folder(root_ + path)) {
         visit(path, label, true);
       } else if (std::find(extensions_.begin(), extensions_.end(), extension) != extensions_.end()) {
         found.push_back({path.substr(1), label, {}});
@@ -77,12 +86,13 @@ class Walk {
  private:
   std::string root_;
   const std::vector<std::string>& extensions_;
+  std::pair<dev_t, ino_t> root_is_{};
   std::vector<std::pair<dev_t, ino_t>> above_;
 };
 
 std::string first_folder(const std::string& folder, std::initializer_list<const char*> names) {
   for (const auto* name : names)
-    if (fs::is_directory(folder + "/" + name)) return folder + "/" + name;
+    if (is_folder(folder + "/" + name)) return folder + "/" + name;
   return {};
 }
 
@@ -97,12 +107,12 @@ VideoFolder open_folder(const std::string& given, const std::vector<std::string>
   Walk walk(root, extensions);
   VideoFolder out;
   for (const auto& name : names_in(root))
-    if (fs::is_directory(root + "/" + name)) out.classes.push_back(name);
+    if (is_folder(root + "/" + name)) out.classes.push_back(name);
   if (out.classes.empty()) {
     walk.visit("", "", false);
   } else {
     for (const auto& name : names_in(root))
-      if (std::find(extensions.begin(), extensions.end(), lower_extension(name)) != extensions.end() && !fs::is_directory(root + "/" + name))
+      if (std::find(extensions.begin(), extensions.end(), lower_extension(name)) != extensions.end() && !is_folder(root + "/" + name))
         walk.found.push_back({name, "", "it lies beside the folders of the classes, so it has no class"});
     for (const auto& name : out.classes) {
       const auto before = walk.found.size();

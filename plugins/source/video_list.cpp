@@ -78,7 +78,7 @@ struct Part {
 // What is remembered of a sample between the two readings of the lists.
 struct Noted {
   SplitItem item;
-  std::uint64_t path = 0;  // hash of the files themselves: train/ and val/ may hold the same names
+  std::uint64_t path = 0;  // which file it is: train/ and val/ may hold the same names, and links give one file several
   std::uint32_t label = 0;  // number of its text
   std::uint8_t part = 0;
   bool usable = true;
@@ -124,7 +124,8 @@ class Lister {
   }
   void open(const std::string& path, std::optional<Split> fixed) {
     name_ += (name_.empty() ? "" : " and ") + path;
-    if (std::filesystem::is_directory(path)) {
+    std::error_code no_folder;
+    if (std::filesystem::is_directory(path, no_folder)) {
       std::vector<std::string> endings;
       for (const auto& extension : source_.extensions) endings.push_back(extension.str());
       auto folder = open_folder(path, endings);
@@ -159,7 +160,7 @@ class Lister {
     noted.item.piece = video.piece;
     noted.item.start = video.start;
     noted.item.end = video.end;
-    for (std::size_t i = 0; i < video.paths; ++i) noted.path = hash_of(video.streams[i].second, noted.path);
+    for (std::size_t i = 0; i < video.paths; ++i) noted.path = mix_bits(noted.path ^ identity(video.streams[i].second));
     std::string problem = video.problem;
     for (std::size_t i = 0; i < video.paths && problem.empty(); ++i) problem = problem_of(video.streams[i].second);
     if (problem.empty() && !source_.group_by.empty() && video.group.empty()) problem = "no " + source_.group_by.str() + ", which group_by names";
@@ -172,6 +173,10 @@ class Lister {
     if (!noted.usable) listing_.reject(video.origin, problem);
     labelled_ = labelled_ || noted.label != no_label;
     return noted;
+  }
+  std::uint64_t identity(const std::string& path) {
+    if (path != last_identified_) last_identified_ = path, last_identity_ = identity_of(path);
+    return last_identity_;
   }
   // Pieces of one video mostly follow each other.
   const std::string& problem_of(const std::string& path) {
@@ -315,7 +320,8 @@ class Lister {
   std::deque<Noted> noted_;  // grows without a copy: a million lines at once are not rare
   std::vector<bool> evaluation_;
   std::vector<double> cuts_;  // only where the split is in time
-  std::string name_, last_path_, last_problem_;
+  std::string name_, last_path_, last_problem_, last_identified_;
+  std::uint64_t last_identity_ = 0;
   bool labelled_ = false;
   std::uint64_t told_ = 0;
 };

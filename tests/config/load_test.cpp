@@ -20,6 +20,16 @@ Pipeline load(const Folder& folder, const std::string& text, const std::vector<s
 
 }  // namespace
 
+// Catches: a run that is declared in epochs and cannot be tried for a few steps.
+TEST_CASE("run.steps on the command line takes the place of the file's run.epochs, and the other way round in a layer above") {
+  const Folder folder;
+  const Pipeline tried = load(folder, right_pipeline, {"run.steps=20"});
+  CHECK(tried.run.steps.value == 20);
+  CHECK_FALSE(tried.run.epochs.given);
+  CHECK(tried.canonical.find("epochs") == std::string::npos);
+  CHECK_THROWS_WITH_AS(static_cast<void>(load(folder, right_pipeline, {"run.steps=20", "run.epochs=3"})), doctest::Contains("both given"), Error);
+}
+
 TEST_CASE("every value is where it belongs, defaults elsewhere") {
   const Folder folder;
   const Pipeline p = load(folder, right_pipeline);

@@ -26,9 +26,9 @@ TEST_CASE("the summary of a run, as a person reads it") {
   summary.places = {{"metrics", "/runs/a/metrics.jsonl"}, {"checkpoints", "/runs/a/checkpoints"}};
   CHECK(summary_text(summary) ==
         "finished: 600 steps, 9,600 clips in 4 min 05 s (39.2 clips/s, 3 % waiting for data)\n"
-        "  epoch  step  clips   loss    time  accuracy.top1  loss\n"
-        "      1   100  1,600  1.912  41.5 s            0.5\n"
-        "      2   200  1,600   0.71  40.1 s          0.975   0.1\n"
+        "  epoch  step  clips  train loss    time  accuracy.top1  val loss\n"
+        "      1   100  1,600       1.912  41.5 s            0.5\n"
+        "      2   200  1,600        0.71  40.1 s          0.975       0.1\n"
         "best: accuracy.top1 0.975 at step 200 (epoch 2)\n"
         "memory: 1.17 GiB resident at the peak, 78 % of the budget of 1.50 GiB\n"
         "  activations  612 MiB\n"

@@ -155,3 +155,25 @@ TEST_CASE("a disk that takes no more ends the run with code 5, the checkpoint be
   CHECK(again.code == 0);
   CHECK(again.out.find("going on from step ") != std::string::npos);
 }
+
+// Catches: a resume that trains on other labels than the run before, an evaluation whose class numbers mean something else.
+TEST_CASE("a list that was edited is not resumed, and a checkpoint is not evaluated on other classes") {
+  const ScratchFolder folder;
+  make_good_files(folder.path());
+  const auto list = make_list(folder.path(), {});
+  const auto file = write_pipeline(folder.path(), videos);
+  REQUIRE(run_sluice({"train", file}, folder.path()).code == 0);
+  CHECK(run_sluice({"train", file, "--resume"}, folder.path()).code == 0);
+  CHECK(run_sluice({"eval", file}, folder.path()).code == 0);
+  std::string swapped = list;
+  for (auto& c : swapped)
+    if (c == 'a' || c == 'b') c = c == 'a' ? 'b' : 'a';
+  swapped.replace(0, swapped.find('\n'), "path,label");
+  put(folder.path() / "list.csv", swapped);
+  const Finished resumed = run_sluice({"train", file, "--resume"}, folder.path());
+  CHECK(resumed.code == 2);
+  CHECK(resumed.err.find("training samples") != std::string::npos);
+  const Finished evaluated = run_sluice({"eval", file, "data.classes=[\"b\",\"a\"]"}, folder.path());
+  CHECK(evaluated.code == 2);
+  CHECK(evaluated.err.find("other classes") != std::string::npos);
+}

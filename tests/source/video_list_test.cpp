@@ -225,7 +225,8 @@ TEST_CASE("a folder for each class: sorted by bytes, hidden and other files left
   Data data({"b/2.mp4", "b/10.MP4", "b/.hidden.mp4", "b/notes.txt", "a/deep/er/x.avi", "a/frames/0001.jpg", "a/frames/0002.jpg", "B/y.mkv", "beside.mp4", ".git/z.mp4", "b/cover.jpg"});
   fs::create_directory(data.at("empty"));
   fs::create_directory_symlink(data.at("a"), data.at("a/deep/loop"));
-  fs::create_directory_symlink(data.at("B"), data.at("linked"));
+  const Data elsewhere({"y.mkv"});
+  fs::create_directory_symlink(elsewhere.at(""), data.at("linked"));
   const auto listed = list({{"train", data.at("")}});
   CHECK(listed.classes == std::vector<std::string>{"B", "a", "b", "empty", "linked"});
   std::vector<std::string> found;
@@ -238,6 +239,23 @@ TEST_CASE("a folder for each class: sorted by bytes, hidden and other files left
   std::map<std::string, std::string> why;
   for (const auto& reject : listed.rejects) why[fs::path(reject.origin).filename().string()] = reject.why;
   CHECK(why == std::map<std::string, std::string>{{"beside.mp4", "it lies beside the folders of the classes, so it has no class"}, {"empty", "no video in the folder of this class"}});
+}
+
+// Catches: a leak from train to val, or a second label, through another name of the same file; a walk that goes round in circles.
+TEST_CASE("links: a file is one sample under all its names, circles are not followed, dead links are named") {
+  Data data({"v/a/1.mp4", "v/b/2.mp4"});
+  fs::create_symlink("../b/2.mp4", data.at("v/a/link.mp4"));
+  fs::create_symlink("..", data.at("v/a/up"));
+  fs::create_symlink("loop.mp4", data.at("v/a/loop.mp4"));
+  const auto listed = list({{"path", data.at("v")}});
+  CHECK(listed.items.size() == 2);
+  CHECK(listed.rejects.size() == 2);
+  data.write("train.csv", "v/a/1.mp4,x\n");
+  data.write("val.csv", "v/b/2.mp4,x\nagain.mp4,x\n");
+  fs::create_symlink("v/a/1.mp4", data.at("again.mp4"));
+  const auto lists = list({{"train", data.at("train.csv")}, {"val", data.at("val.csv")}});
+  CHECK(lists.items.size() == 2);
+  CHECK(lists.rejects.size() == 1);
 }
 
 TEST_CASE("folders train/ and val/, and a folder without classes") {

@@ -87,6 +87,9 @@ TEST_CASE("a damaged newest one is passed over, named, and later set aside, not 
   CHECK(store.steps() == std::vector<std::int64_t>{1, 2});
   store.save(KnownContent(3).content());
   CHECK(KnownContent(3).difference(*store.newest().checkpoint) == "");
+  // Set aside again: what was set aside before stays.
+  CHECK(store.continue_from(2) == std::vector<fs::path>{folder.path() / "step-3.refused.2"});
+  CHECK(fs::exists(folder.path() / "step-3.refused" / "state.json"));
 }
 
 TEST_CASE("a step that is there is replaced whole") {
