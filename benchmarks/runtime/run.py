@@ -82,7 +82,7 @@ def sluice_run(steps):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps_only = [row for row in rows if row["kind"] == "step"]
     times = [row["time"] for row in steps_only][3:]
-    return statistics.median(t["waiting"] + t["computing"] for t in times), wall
+    return statistics.median(t["waiting"] + t["computing"] for t in times) if times else 0.0, wall
 
 
 def main():
