@@ -46,7 +46,7 @@ void add_inspect(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("inspect", "Show a plugin's parameters, or the graph that a pipeline becomes");
   command->add_option("what", options->what, "name of a plugin, or a pipeline file")->type_name("NAME|FILE");
   command->add_option("overrides", options->overrides, "keys of the pipeline to set")->type_name("KEY=VALUE");
-  command->add_option("--path", options->paths, "a further folder of plugins, or a plugin file")->allow_extra_args(false);
+  command->add_option("--path", options->paths, "a further folder of plugins, or a plugin file")->check(not_empty())->allow_extra_args(false);
   command->add_flag("--json", options->json, "as one JSON object");
   command->add_flag("--keys", options->keys, "the reference of all keys of a pipeline, as markdown");
   command->footer("Examples: sluice inspect augment.hflip\n          sluice inspect pipelines/motion8.toml batch.size=4");

@@ -8,4 +8,8 @@ void add_pipeline_arguments(CLI::App& verb, PipelineArguments& arguments) {
   verb.add_option("overrides", arguments.overrides, "keys to set, e.g. batch.size=8 model.backbone.plugin=backbone.slow_r50 stage.hflip.p=0.3")->type_name("KEY=VALUE");
 }
 
+CLI::Validator not_empty() {
+  return {[](const std::string& word) { return word.empty() ? std::string("an empty name") : std::string(); }, ""};
+}
+
 }  // namespace sluice::app

@@ -42,7 +42,7 @@ void print_table(const Registry& registry) {
 void add_plugins(CLI::App& app, Action& action) {
   const auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand("plugins", "List the plugins");
-  command->add_option("--path", options->paths, "further folders or files to look into");
+  command->add_option("--path", options->paths, "further folders or files to look into")->check(not_empty());
   command->add_flag("--json", options->json, "as one JSON object");
   command->footer("Example: sluice plugins --path ~/my_plugins");
   command->callback([options, &action] {

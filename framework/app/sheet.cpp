@@ -128,6 +128,17 @@ FinishedSample run_sample(OpenData& data, const Pipeline& pipeline, const SheetR
   return out;
 }
 
+// The class that the sample has by then: a mirror with a label map may have changed it.
+std::string label_text(const FinishedSample& sample, const Dataset& dataset) {
+  for (const auto& [name, array] : sample.arrays) {
+    if (name != "label" || array.dtype() != DType::i64 || array.shape().elements() != 1) continue;
+    const std::int64_t label = array.values<std::int64_t>()[0];
+    const auto& classes = dataset.classes();
+    return label >= 0 && static_cast<std::size_t>(label) < classes.size() ? classes[static_cast<std::size_t>(label)] : std::to_string(label);
+  }
+  return {};
+}
+
 std::vector<std::string> written_by(const StageConfig& stage, const abi::Manifest& manifest) {
   std::vector<std::string> names;
   for (const auto& name : split(manifest.writes, ',')) {
@@ -243,7 +254,10 @@ void draw_sheet(Loaded& loaded, const SheetRequest& request) {
       for (const auto& stream : written_by(stage, manifest))
         for (const auto& [name, array] : sample.arrays)
           if (name == stream)
-            if (auto strip = strip_of(stage.name, name, array, request.frames)) blocks[i].strips.push_back(std::move(*strip));
+            if (auto strip = strip_of(stage.name, name, array, request.frames)) {
+              if (const auto label = label_text(sample, *data.dataset); !label.empty()) strip->caption += "  label " + label;
+              blocks[i].strips.push_back(std::move(*strip));
+            }
     }
   }
   if (blocks.empty()) throw Error(Code::configuration, "no stage of this pipeline makes anything to see", "add [[stage]] plugin = \"decode.ffmpeg\"");

@@ -96,7 +96,7 @@ void add_predict(CLI::App& app, Action& action) {
   const auto verb = make(TrainRequest::Verb::predict);
   auto* command = app.add_subcommand("predict", "Videos to labelled probabilities");
   add_pipeline_arguments(*command, verb->arguments);
-  command->add_option("--video", verb->request.videos, "a video; several may be given")->required()->type_name("VIDEO...");
+  command->add_option("--video", verb->request.videos, "a video; several may be given")->required()->check(not_empty())->type_name("VIDEO...");
   command->add_option("--checkpoint", verb->request.checkpoint, "a step-N folder or a .safetensors file; default: the best, else the newest, of the run");
   command->add_option("--top", verb->request.top, "labels a video")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_flag("--json", verb->request.json, "one JSON object a line and video");

@@ -26,5 +26,7 @@ void add_data_bench(CLI::App& data, Action& action);  // below `data`
 
 // FILE and KEY=VALUE..., which most verbs take.
 void add_pipeline_arguments(CLI::App& verb, PipelineArguments& arguments);
+// For options that name files: an empty word is a shell variable that was never set.
+[[nodiscard]] CLI::Validator not_empty();
 
 }  // namespace sluice::app

@@ -22,6 +22,8 @@ class Catalogue {
   [[nodiscard]] virtual std::vector<std::string> names() const = 0;
   // Why a file that may hold this name was refused: "FILE: reason". Empty when there is none.
   [[nodiscard]] virtual std::string refusal(const std::string& name) const = 0;
+  // All refused files, "FILE: reason" each.
+  [[nodiscard]] virtual std::vector<std::string> refusals() const = 0;
   // Folders and files that were searched, as given.
   [[nodiscard]] virtual std::vector<std::string> searched() const = 0;
   // Adds a folder of plugins, or one file. Throws Error when it does not exist.

@@ -111,4 +111,17 @@ Pipeline load_pipeline(const fs::path& file, const std::vector<std::string>& ove
   return pipeline;
 }
 
+void check_supported(const Pipeline& pipeline) {
+  Problems problems;
+  if (pipeline.run.precision.value != Precision::fp32) problems.add(pipeline.run.precision.place, "this version trains in fp32", "leave run.precision out");
+  for (const Member& member : pipeline.plan) {
+    if (member.key == "layout") continue;
+    const std::string* text = as_text(member.value);
+    const bool* flag = std::get_if<bool>(&member.value.data);
+    if ((text && *text == "auto") || (flag && !*flag)) continue;
+    problems.add(member.place, "this version cannot honour plan." + member.key, "leave it out, or write \"auto\"");
+  }
+  problems.throw_if_any();
+}
+
 }  // namespace sluice

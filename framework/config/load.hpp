@@ -22,6 +22,9 @@ enum class Purpose { training, data };
 [[nodiscard]] Pipeline load_pipeline(const std::filesystem::path& file, const std::vector<std::string>& overrides, Catalogue& catalogue,
                                      Purpose purpose = Purpose::training);
 
+// Throws PipelineError for keys that are right and that this version's training cannot honour: refused, not passed over.
+void check_supported(const Pipeline& pipeline);
+
 // The pipeline as TOML with every default, one file, paths absolute: what a run writes down. Loads to the same pipeline again.
 [[nodiscard]] std::string canonical_toml(const Pipeline& pipeline, const Catalogue& catalogue);
 

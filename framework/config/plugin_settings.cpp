@@ -135,6 +135,7 @@ class Checker {
         if (hint.empty()) hint = did_you_mean(nearest(name, catalogue_.names()));
         const auto searched = catalogue_.searched();
         hint += fmt::format("{}searched: {}", hint.empty() ? "" : "\n        ", searched.empty() ? "nowhere" : join(searched, ", "));
+        for (const auto& refused : catalogue_.refusals()) hint += fmt::format("\n        refused there: {}", refused);
         if (name.find('/') != std::string::npos || name.ends_with(".so"))
           hint = "a plugin is named by its name, e.g. augment.hflip; its folder or file goes into [plugins] path = [...]";
       }

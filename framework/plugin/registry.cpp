@@ -204,6 +204,12 @@ std::string Registry::refusal(const std::string& name) const {
   return at == impl_->refused_names.end() ? std::string() : at->second;
 }
 
+std::vector<std::string> Registry::refusals() const {
+  std::vector<std::string> out;
+  for (const auto& [file, why] : impl_->refused) out.push_back(fmt::format("{}: {}", file.string(), why));
+  return out;
+}
+
 std::vector<std::string> Registry::searched() const { return impl_->searched; }
 
 void Registry::expect_fingerprint(std::string fingerprint, std::string rebuild) {

@@ -45,6 +45,7 @@ class Registry final : public Catalogue {
   [[nodiscard]] std::vector<std::string> names(abi::Kind kind) const override;
   [[nodiscard]] std::vector<std::string> names() const override;
   [[nodiscard]] std::string refusal(const std::string& name) const override;
+  [[nodiscard]] std::vector<std::string> refusals() const override;
   [[nodiscard]] std::vector<std::string> searched() const override;
 
   // What the training half of a plugin must have been built with, key=value;..., as libsluice_train gives it. Until it is set,

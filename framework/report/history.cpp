@@ -35,9 +35,11 @@ void History::step(std::int64_t step, std::int64_t epoch, double loss, std::int6
 
 void History::evaluation(std::int64_t epoch, const std::vector<std::pair<std::string, double>>& numbers) { epoch_row(epoch).numbers = numbers; }
 
-void History::failure(const std::string& why, const std::string& where) {
+bool History::failure(const std::string& why, const std::string& where, std::int64_t sample) {
+  if (sample < 0 && !of_no_sample_.emplace(where, why).second) return false;
   auto& cause = failures_[why];
   if (cause.count++ == 0) cause.example = where;
+  return true;
 }
 
 void History::peak(const AccountBytes& accounts) {
@@ -62,7 +64,7 @@ void History::row(std::string_view json) {
 
 void History::failure_row(std::string_view json) {
   const auto row = nlohmann::json::parse(json, nullptr, false);
-  if (row.is_object()) failure(row.value("why", std::string()), row.value("where", std::string()));
+  if (row.is_object()) failure(row.value("why", std::string()), row.value("where", std::string()), row.value("sample", std::int64_t{0}));
 }
 
 }  // namespace sluice

@@ -90,7 +90,7 @@ std::string live_text(const LiveState& state, int width) {
   return fitted(compose(state, choices.front()), width);
 }
 
-std::string plain_text(const LiveState& state) { return compose(state, choices.back()); }
+std::string plain_text(const LiveState& state) { return compose(state, {true, true, true, true, true, false, 0}); }
 
 std::string progress_text(const std::string& what, double fraction, int width) {
   const auto share = fmt::format(" {:.0f} %", std::floor(std::clamp(std::isnan(fraction) ? 0.0 : fraction, 0.0, 1.0) * 100));

@@ -33,7 +33,7 @@ struct LiveState {
 
 // One line of at most `width` columns. Where it is narrow, what matters least goes first: small accounts, queue, epoch; step and loss stay.
 [[nodiscard]] std::string live_text(const LiveState& state, int width);
-// For a log file: the same without limit on the width.
+// For a log file: step, epoch, loss, rate, time left, memory of budget, and what is waited for; accounts are in metrics.jsonl.
 [[nodiscard]] std::string plain_text(const LiveState& state);
 // "reading headers 41 %": work without steps.
 [[nodiscard]] std::string progress_text(const std::string& what, double fraction, int width);

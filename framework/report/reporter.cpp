@@ -224,7 +224,7 @@ void Reporter::step(const StepReport& report) {
 void Reporter::failed(std::int64_t step, std::int64_t epoch, const Failed& failed) {
   auto& self = *impl_;
   const std::lock_guard lock(self.mutex);
-  self.history.failure(failed.why, failed.where);
+  if (!self.history.failure(failed.why, failed.where, failed.sample)) return;
   if (self.files)
     self.files->failures.append(step, JsonRow().add("kind", "failure").add("epoch", epoch).add("sample", failed.sample).add("where", failed.where).add("why", failed.why)
                                           .add("time", JsonRow().add("at", utc_now())));

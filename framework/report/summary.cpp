@@ -16,6 +16,8 @@ namespace {
 
 using Align = TextTable::Align;
 
+constexpr int uncut = 1 << 20;  // columns: a path or a cause that is cut is of no use
+
 std::string number_text(double value) { return fmt::format("{:.4g}", value); }
 std::string share_text(double part, double whole) { return whole > 0 ? fmt::format("{:.0f} %", 100 * part / whole) : "?"; }
 
@@ -63,14 +65,14 @@ std::string memory_text(const Summary& summary) {
 
 }  // namespace
 
-std::string failures_text(const std::map<std::string, FailureCount>& failures, int width) {
+std::string failures_text(const std::map<std::string, FailureCount>& failures) {
   std::vector<std::pair<std::string, FailureCount>> ordered(failures.begin(), failures.end());
   std::stable_sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) { return a.second.count > b.second.count; });
   constexpr std::size_t shown = 20;
-  TextTable table({Align::right, Align::left, Align::left});
+  TextTable table({Align::right, Align::left});
   for (std::size_t i = 0; i < std::min(shown, ordered.size()); ++i)
-    table.row({fmt::format("{} x", ordered[i].second.count), ordered[i].first.substr(0, ordered[i].first.find('\n')), "e.g. " + ordered[i].second.example});
-  auto text = table.text(2, width);
+    table.row({fmt::format("{} x", ordered[i].second.count), fmt::format("{} (e.g. {})", ordered[i].first.substr(0, ordered[i].first.find('\n')), ordered[i].second.example)});
+  auto text = table.text(2, uncut);
   if (ordered.size() > shown) text += fmt::format("  and {} causes more\n", ordered.size() - shown);
   return text;
 }
@@ -98,11 +100,11 @@ std::string summary_text(const Summary& summary, int width) {
   if (!summary.failures.empty()) {
     const auto total = std::accumulate(summary.failures.begin(), summary.failures.end(), std::int64_t{0}, [](std::int64_t sum, const auto& cause) { return sum + cause.second.count; });
     out += fmt::format("failed: {}, listed in failures.jsonl\n", counted(static_cast<std::uint64_t>(total), "sample"));
-    out += failures_text(summary.failures, width);
+    out += failures_text(summary.failures);
   }
   TextTable places({Align::left, Align::left});
   for (const auto& [name, path] : summary.places) places.row({name, path.string()});
-  return out + places.text(0, 1 << 20);  // a path that is cut is of no use
+  return out + places.text(0, uncut);
 }
 
 }  // namespace sluice

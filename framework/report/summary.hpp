@@ -53,6 +53,6 @@ struct Summary {
 // Lines without escape codes; tables are cut to `width` columns, and long runs show their first and last epochs.
 [[nodiscard]] std::string summary_text(const Summary& summary, int width = 100);
 // "cause", times, first place: what `failures.jsonl` lists one by one.
-[[nodiscard]] std::string failures_text(const std::map<std::string, FailureCount>& failures, int width = 100);
+[[nodiscard]] std::string failures_text(const std::map<std::string, FailureCount>& failures);
 
 }  // namespace sluice

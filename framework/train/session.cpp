@@ -93,20 +93,7 @@ std::string streams_text(const StreamInfos& streams) {
 
 }  // namespace
 
-void check_supported(const Pipeline& pipeline) {
-  if (pipeline.run.precision.value != Precision::fp32)
-    throw Error(Code::configuration, "this version trains in fp32", "leave run.precision out", pipeline.run.precision.place.text());
-  for (const auto& member : pipeline.plan) {
-    if (member.key == "layout") continue;
-    const std::string* text = as_text(member.value);
-    const bool* flag = std::get_if<bool>(&member.value.data);
-    if ((text && *text == "auto") || (flag && !*flag)) continue;
-    throw Error(Code::configuration, "this version cannot honour plan." + member.key, "leave it out, or write \"auto\"", member.place.text());
-  }
-}
-
 Session::Session(const TrainRequest& request, Reporter& reporter, Options options) : pipeline(*request.pipeline), registry(*request.registry) {
-  check_supported(pipeline);
   Stopwatch watch;
   const auto took = [&](const char* what) {
     seconds.emplace_back(what, watch.seconds());

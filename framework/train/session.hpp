@@ -80,7 +80,4 @@ class Session {
   [[nodiscard]] std::string needs_key(const Options& options) const;
 };
 
-// Refuses what this version does not do yet, with the place of the key.
-void check_supported(const Pipeline& pipeline);
-
 }  // namespace sluice

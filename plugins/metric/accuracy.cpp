@@ -10,12 +10,10 @@ struct Recipe : sluice::metric::Streams {
   static constexpr std::string_view help = "how often the right class is among the k best";
   std::vector<std::int64_t> topk = {1};
   static constexpr auto fields = std::tuple_cat(
-      sluice::fields(sluice::field(&Recipe::topk, "topk", "values of k, e.g. [1, 5]; with k classes or fewer the result is 1")), stream_fields);
+      sluice::fields(sluice::field(&Recipe::topk, "topk", "values of k, e.g. [1, 5]; with k classes or fewer the result is 1", sluice::at_least(1))), stream_fields);
 
   void check() const {
     if (topk.empty()) throw sluice::Error(sluice::Code::configuration, "topk is empty", "e.g. topk = [1, 5]");
-    for (const auto k : topk)
-      if (k < 1) throw sluice::Error(sluice::Code::configuration, "topk has a number below 1");
   }
   std::unique_ptr<sluice::Metric> build(const sluice::MetricContext& context) const;
 };

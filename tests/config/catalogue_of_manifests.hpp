@@ -126,6 +126,7 @@ class ManifestCatalogue final : public Catalogue {
     return out;
   }
   std::string refusal(const std::string& name) const override { return name == "augment.open" ? "/opt/augment.open.so: everybody may write to it. chmod o-w /opt/augment.open.so" : ""; }
+  std::vector<std::string> refusals() const override { return {"/usr/lib/sluice/plugins/old.so: it has no manifest"}; }
   std::vector<std::string> searched() const override { return {"/usr/lib/sluice/plugins"}; }
   void add_path(const std::filesystem::path& path) override {
     if (!std::filesystem::exists(path)) throw Error(Code::configuration, "there is no '" + path.string() + "'");

@@ -99,7 +99,7 @@ const Case cases[] = {
     {"plugin = \"augment.hflip\"", "plugin = ^\"augment.normalize\"", "no plugin 'augment.normalize'", "[model] input = { mean"},
     {"plugin = \"augment.hflip\"", "plugin = ^\"augment.open\"", "is refused: /opt/augment.open.so: everybody may write to it", ""},
     {"plugin = \"augment.hflip\"", "plugin = ^\"loss.ce\"", "loss.ce is a loss, but stage.2 needs a frames, decoder or stage", "it belongs into [loss]"},
-    {"plugin = \"augment.hflip\"", "plugin = ^\"nothing.like.it\"", "no plugin 'nothing.like.it'", "searched: /usr/lib/sluice/plugins"},
+    {"plugin = \"augment.hflip\"", "plugin = ^\"nothing.like.it\"", "no plugin 'nothing.like.it'", "searched: /usr/lib/sluice/plugins\n        refused there: /usr/lib/sluice/plugins/old.so: it has no manifest"},
     {"[[stage]]\nplugin = \"augment.hflip\"", "^[[stage]]\ntype = \"augment.hflip\"", "stage.2 names no plugin", "`plugin`, not `type`"},
     {"p = 0.5", "p = ^1.5", "stage.2.p must be 0 to 1, not 1.5", "chance that a clip is mirrored"},
     {"p = 0.5", "p = ^\"half\"", "stage.2.p must be a number, 0 to 1, not text 'half'"},
@@ -294,6 +294,23 @@ TEST_CASE("all mistakes of a file are reported, in its order, the first 20 in fu
     CHECK(all.find("unknown19'") != std::string::npos);
     CHECK(all.find("unknown20'") == std::string::npos);
     CHECK(all.find("... and 30 more") != std::string::npos);
+  }
+}
+
+// Catches a key that is accepted and then ignored: a person would believe that it is in force.
+TEST_CASE("what this version cannot honour is refused at its place") {
+  const Folder folder;
+  ManifestCatalogue catalogue;
+  const auto file = folder.write("p.toml", right_pipeline);
+  CHECK_NOTHROW(check_supported(load_pipeline(file, {"plan.chunk=auto", "plan.checkpoint=false", "run.precision=fp32"}, catalogue)));
+  for (const auto* key : {"run.precision=bf16", "plan.checkpoint=true", "plan.chunk=16"}) {
+    CAPTURE(key);
+    try {
+      check_supported(load_pipeline(file, {key}, catalogue));
+      FAIL("accepted");
+    } catch (const PipelineError& error) {
+      CHECK(std::string(error.what()).starts_with(std::string("command line: ") + key + ": this version "));
+    }
   }
 }
 

@@ -46,7 +46,7 @@ TEST_CASE("the line at the widths people have") {
   CHECK(live_text(state, 300) ==
         "step 412/1200  epoch 3/6  loss 0.5231  41.2 clips/s (3 % waiting for data)  4 min 05 s left  312 MiB of 1.50 GiB (activations 210 MiB, samples 96.0 MiB, "
         "parameters 6.00 MiB)  in flight 3/8, 40.0 MiB of 64.0 MiB  waits for the trainer");
-  CHECK(plain_text(state) == live_text(state, 300));
+  CHECK(plain_text(state) == "step 412/1200  epoch 3/6  loss 0.5231  41.2 clips/s (3 % waiting for data)  4 min 05 s left  312 MiB of 1.50 GiB  waits for the trainer");
 }
 
 TEST_CASE("at every width it fits, and more room never says less") {

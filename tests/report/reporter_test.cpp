@@ -238,6 +238,7 @@ TEST_CASE("a resumed run has the rows of one that was never interrupted") {
     const Stderr error;
     Reporter reporter({.fd = out.fd(), .tensorboard = true, .seconds = {}, .status = {}});
     reporter.run_started({.name = "x", .dir = dir, .total_steps = 10, .epochs = 2, .resumed_step = resumed});
+    reporter.failed(resumed.value_or(0), 0, {"c.mp4", "no video", -1});  // of the source: met at every start
     for (auto step = from; step <= to; ++step) {
       reporter.step(step_report(step, (step - 1) / 5, step % 5 == 0));
       if (step == 3) reporter.failed(3, 0, {"a.mp4", "empty", 1});
@@ -275,6 +276,7 @@ TEST_CASE("a resumed run has the rows of one that was never interrupted") {
     CHECK(rest.epochs[i].numbers == whole.epochs[i].numbers);
   }
   CHECK(rest.failures.at("empty").count == 2);
+  CHECK(rest.failures.at("no video").count == 1);
 
   // A new run in the same folder does not mix with the old one.
   run(twice.path(), std::nullopt, 1, 2);

@@ -34,8 +34,8 @@ TEST_CASE("the summary of a run, as a person reads it") {
         "  activations  612 MiB\n"
         "  base         100 MiB\n"
         "failed: 19 samples, listed in failures.jsonl\n"
-        "  17 x  the file is empty    e.g. data/?.mp4\n"
-        "   2 x  moov atom not found  e.g. data/a.mp4\n"
+        "  17 x  the file is empty (e.g. data/?.mp4)\n"
+        "   2 x  moov atom not found (e.g. data/a.mp4)\n"
         "metrics      /runs/a/metrics.jsonl\n"
         "checkpoints  /runs/a/checkpoints\n");
 }
