@@ -1,4 +1,4 @@
-// One header of 64 bytes before every block; large blocks are mappings of their own, small ones come from malloc.
+// One header of 64 bytes before every block; large blocks are mappings, small ones come from malloc.
 #include "framework/train/capped_allocator.hpp"
 
 #include <sys/mman.h>
@@ -17,7 +17,7 @@ namespace sluice {
 namespace {
 
 constexpr std::uint64_t header_bytes = 64;
-constexpr std::uint64_t page = 4096;
+constexpr std::uint64_t page = KeptBlocks::page;
 // Below, malloc's own reuse is cheaper than a page's worth of waste.
 constexpr std::uint64_t mapped_from = 64 * KiB;
 // What malloc keeps beside a block of ours.
@@ -25,15 +25,11 @@ constexpr std::uint64_t malloc_overhead = 16;
 
 }  // namespace
 
-// In front of the data. The links are used while the block is kept, under the allocator's lock.
+// In front of the data.
 struct CappedAllocator::Header {
   std::uint64_t total;  // as counted
   bool mapped;
   Account account;
-  Header* older;
-  Header* newer;
-  Header* same_older;  // of the same size
-  Header* same_newer;
 };
 
 CappedAllocator& CappedAllocator::instance() {
@@ -59,12 +55,14 @@ AccountScope::~AccountScope() { CappedAllocator::current_account() = before_; }
 void CappedAllocator::set_cap(std::uint64_t bytes) {
   const std::lock_guard lock(mutex_);
   counters_.cap = bytes;
-  if (bytes != 0) drop_oldest_until(bytes);
+  if (bytes != 0) keep_within_limit();
 }
 
 CappedAllocator::Counters CappedAllocator::counters() const {
   const std::lock_guard lock(mutex_);
-  return counters_;
+  Counters now = counters_;
+  now.kept = kept_.bytes();
+  return now;
 }
 
 void CappedAllocator::reset_peak() {
@@ -74,7 +72,7 @@ void CappedAllocator::reset_peak() {
 
 void CappedAllocator::trim() {
   const std::lock_guard lock(mutex_);
-  drop_oldest_until(counters_.live);
+  kept_.drop_until(0);
   high_ = counters_.live;
 }
 
@@ -103,51 +101,26 @@ void CappedAllocator::refuse(std::uint64_t bytes, bool at_cap) {
   std::abort();  // the check above throws
 }
 
-void CappedAllocator::unlink(Header* header) noexcept {
-  (header->older ? header->older->newer : oldest_) = header->newer;
-  (header->newer ? header->newer->older : newest_) = header->older;
-  if (header->same_older) header->same_older->same_newer = header->same_newer;
-  if (header->same_newer) header->same_newer->same_older = header->same_older;
-  else kept_.find(header->total)->second = header->same_older;
-  counters_.kept -= header->total;
-}
-
-void CappedAllocator::drop_oldest_until(std::uint64_t footprint) noexcept {
-  while (oldest_ && counters_.live + counters_.kept > footprint) {
-    Header* header = oldest_;
-    unlink(header);
-    munmap(header, header->total);
-  }
-}
-
 std::uint64_t CappedAllocator::footprint_limit() const noexcept {
   return counters_.cap == 0 ? high_ : std::min(high_, counters_.cap);
 }
 
-CappedAllocator::Header* CappedAllocator::map_or_reuse(std::uint64_t total) {
-  Header*& slot = kept_[total];  // made here, so that freeing never allocates
-  if (Header* header = slot) {
-    unlink(header);
-    ++counters_.reused;
-    return header;
-  }
-  drop_oldest_until(std::max(footprint_limit(), counters_.live + total) - total);
-  void* block = mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return block == MAP_FAILED ? nullptr : static_cast<Header*>(block);
-}
+void CappedAllocator::keep_within_limit() noexcept { kept_.drop_until(footprint_limit() - std::min(footprint_limit(), counters_.live)); }
 
-void CappedAllocator::keep_or_unmap(Header* header) noexcept {
-  header->older = newest_;
-  header->newer = nullptr;
-  (newest_ ? newest_->newer : oldest_) = header;
-  newest_ = header;
-  Header*& slot = kept_.find(header->total)->second;
-  header->same_older = slot;
-  header->same_newer = nullptr;
-  if (slot) slot->same_newer = header;
-  slot = header;
-  counters_.kept += header->total;
-  drop_oldest_until(footprint_limit());
+void* CappedAllocator::map_or_reuse(std::uint64_t total) {
+  if (void* block = kept_.take(total)) {
+    ++counters_.reused;
+    return block;
+  }
+  const auto map = [total] { return mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); };
+  void* block = map();
+  if (block == MAP_FAILED) {
+    kept_.drop_until(0);
+    block = map();
+  }
+  if (block == MAP_FAILED) return nullptr;
+  kept_.drop_until(std::max(footprint_limit(), counters_.live + total) - counters_.live - total, block, total);
+  return block;
 }
 
 c10::DataPtr CappedAllocator::allocate(std::size_t bytes) {
@@ -162,20 +135,20 @@ c10::DataPtr CappedAllocator::allocate(std::size_t bytes) {
   if (counters_.cap != 0 && counters_.live + total > counters_.cap) refuse(bytes, true);
   Header* header = nullptr;
   if (mapped) {
-    header = map_or_reuse(total);
+    header = static_cast<Header*>(map_or_reuse(total));
   } else {
     void* block = nullptr;
     if (posix_memalign(&block, header_bytes, bytes + header_bytes) == 0) header = static_cast<Header*>(block);
   }
   if (header == nullptr) refuse(bytes, false);
   const Account account = current_account();
-  *header = {total, mapped, account, nullptr, nullptr, nullptr, nullptr};
+  *header = {total, mapped, account};
   counters_.live += total;
   counters_.by_account[static_cast<std::size_t>(account)] += total;
   counters_.peak = std::max(counters_.peak, counters_.live);
   high_ = std::max(high_, counters_.live);
   // A small block may have filled what kept ones held.
-  drop_oldest_until(footprint_limit());
+  keep_within_limit();
   void* data = reinterpret_cast<std::uint8_t*>(header) + header_bytes;
   return {data, data, &release, cpu};
 }
@@ -187,8 +160,12 @@ void CappedAllocator::release(void* data) {
   const std::lock_guard lock(allocator.mutex_);
   allocator.counters_.live -= header->total;
   allocator.counters_.by_account[static_cast<std::size_t>(header->account)] -= header->total;
-  if (header->mapped) allocator.keep_or_unmap(header);
-  else std::free(header);
+  if (!header->mapped) {
+    std::free(header);
+    return;
+  }
+  allocator.kept_.add(header, header->total);
+  allocator.keep_within_limit();
 }
 
 c10::DeleterFnPtr CappedAllocator::raw_deleter() const { return &release; }

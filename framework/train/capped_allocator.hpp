@@ -6,18 +6,18 @@
 //   allocator.counters().live;
 //
 // Past the cap it throws c10::OutOfMemoryError, as the allocators of devices do; LibTorch's own throws a plain c10::Error.
-// Blocks are 64-byte aligned. Large ones are mapped one by one and kept for reuse as long as live and kept bytes together
-// stay within the peak of the live bytes: keeping never raises the process's peak.
+// Blocks are 64-byte aligned. Large ones are mappings, kept for reuse as long as live and kept bytes together stay within the
+// peak of the live bytes: keeping never raises the process's peak.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <mutex>
-#include <unordered_map>
 
 #include <c10/core/Allocator.h>
 
 #include "framework/memory/ledger.hpp"
+#include "framework/train/kept_blocks.hpp"
 
 namespace sluice {
 
@@ -63,19 +63,15 @@ class CappedAllocator final : public c10::Allocator {
   static void release(void* data);
   static Account& current_account();
   [[noreturn]] void refuse(std::uint64_t bytes, bool at_cap);
-  Header* map_or_reuse(std::uint64_t total);
-  void keep_or_unmap(Header* header) noexcept;
-  void unlink(Header* header) noexcept;
-  void drop_oldest_until(std::uint64_t footprint) noexcept;
+  void* map_or_reuse(std::uint64_t total);
+  void keep_within_limit() noexcept;
   [[nodiscard]] std::uint64_t footprint_limit() const noexcept;
 
   mutable std::mutex mutex_;
   Counters counters_;
   std::uint64_t high_ = 0;  // peak of live over the whole process: what keeping may fill up to
   std::uint64_t fail_in_ = 0;
-  std::unordered_map<std::uint64_t, Header*> kept_;  // by size: the newest of a list
-  Header* oldest_ = nullptr;
-  Header* newest_ = nullptr;
+  KeptBlocks kept_;
 };
 
 // Tensors allocated on this thread while it lives belong to the account. Without one: activations.

@@ -10,6 +10,7 @@
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/conv.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -148,6 +149,32 @@ TEST_CASE("a loop of equal shapes reuses its blocks") {
   }
   const auto after = allocator().counters();
   CHECK(after.reused - before.reused == 18);
+}
+
+// Mistake caught: kept blocks that fit nobody, so that a step pays the system for zeroed pages again and again: 95 MiB of them in
+// each step of motion8's network, a seventh of its time, when a block was reused by its exact size alone.
+TEST_CASE("after the first steps, a step asks the system for hardly any page") {
+  allocator().trim();
+  auto model = net();
+  const at::Tensor input = at::randn({4, 3, 8, 32, 32});
+  const auto step = [&] {
+    for (auto& weight : model->parameters()) weight.mutable_grad().reset();
+    model->forward(input).sum().backward();
+  };
+  const auto faults = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt;
+  };
+  for (int i = 0; i < 5; ++i) step();
+  allocator().reset_peak();
+  const auto allocated = allocator().counters().allocations;
+  const auto before = faults();
+  for (int i = 0; i < 10; ++i) step();
+  const long pages = (faults() - before) / 10, pages_at_the_peak = static_cast<long>(allocator().counters().peak / 4096);
+  CHECK(allocator().counters().allocations - allocated > 100);
+  CAPTURE(pages_at_the_peak);
+  CHECK(pages < pages_at_the_peak / 20);
 }
 
 // Mistake caught: a counter or a list that two threads tear.
