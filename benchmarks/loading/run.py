@@ -3,7 +3,8 @@
   .venv/bin/python benchmarks/loading/run.py            all three sets, 3 paired runs
   .venv/bin/python benchmarks/loading/run.py --sets gop12 --runs 5
 
-Makes the videos with ffmpeg on first use, and a virtual environment with the peers beside them (build/benchmarks).
+Makes the videos with ffmpeg on first use, from real footage (Debian's opencv-doc, as pipelines/real_footage.toml), and a virtual
+environment with the peers beside them (build/benchmarks).
 Speed and memory are measured in separate runs, because a sampler costs the measured side time.
 Memory: the largest sum of proportional set sizes (PSS) of the process and its children, sampled every 20 ms.
 """
@@ -21,6 +22,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "build" / "benchmarks" / "loading"
+FOOTAGE = ROOT / "data" / "real_footage" / "vtest.avi"  # of Debian's opencv-doc
 PEERS = ["torch==2.13.0", "numpy", "av==16.0.1", "opencv-python-headless", "torchcodec==0.11.1"]
 # name: (size, frames a second, seconds, keyframe interval, number of files, clips a pass)
 SETS = {
@@ -37,13 +39,15 @@ def make_set(name):
     if listing.exists():
         return listing
     folder.mkdir(parents=True, exist_ok=True)
+    if not FOOTAGE.exists():
+        subprocess.run([ROOT / "pipelines" / "real_footage" / "unpack.sh", FOOTAGE.parent], check=True, stdout=subprocess.DEVNULL)
     paths = []
     for i in range(files):
         path = folder / f"{i:03}.mp4"
-        # A zooming fractal with moving noise on top: every frame differs, and motion has to be coded.
-        source = f"mandelbrot=size={size}:rate={rate}:start_scale={3 / (i + 1)}:end_pts=400"
-        subprocess.run(["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", source, "-vf", "noise=alls=12:allf=t", "-t", str(seconds), "-c:v",
-                        "libx264", "-preset", "medium", "-crf", "23", "-g", str(gop), "-pix_fmt", "yuv420p", str(path)], check=True)
+        # Another piece of the same 80 seconds of people walking (768x576) for each file, every second one mirrored.
+        scale = f"setpts=N/{rate}/TB,scale={size.replace('x', ':')}" + (",hflip" if i % 2 else "")
+        subprocess.run(["ffmpeg", "-v", "error", "-y", "-stream_loop", "-1", "-i", str(FOOTAGE), "-vf", f"trim=start_frame={i * 31 % 795},{scale}", "-r", str(rate),
+                        "-t", str(seconds), "-c:v", "libx264", "-preset", "medium", "-crf", "23", "-g", str(gop), "-pix_fmt", "yuv420p", str(path)], check=True)
         paths.append(path)
     rng = random.Random(7)
     span = 15 * 4 + 1
@@ -143,13 +147,12 @@ def main():
     python = peer_python()
     for name in arguments.sets:
         listing = make_set(name)
-        passes = max(1, 192 // SETS[name][5])
         sides = {}
         for workers in (1, 2):
-            sides[f"sluice, {workers} workers"] = [arguments.sluice, "data", "bench", make_pipeline(name, listing, workers), "--epochs", passes, "--json"]
+            sides[f"sluice, {workers} workers"] = [arguments.sluice, "data", "bench", make_pipeline(name, listing, workers), "--json"]
         for reader in ("PyAV", "OpenCV", "torchcodec"):
             for workers in (0, 1, 2):
-                sides[f"{reader}, {workers} workers"] = [python, HERE / "peers.py", listing, reader, "--workers", workers, "--passes", passes]
+                sides[f"{reader}, {workers} workers"] = [python, HERE / "peers.py", listing, reader, "--workers", workers]
         speed = {side: [] for side in sides}
         memory = {}
         for side, command in sides.items():  # first the memory: it also warms caches and indices
@@ -159,7 +162,7 @@ def main():
                 result, _ = run(command, False)
                 speed[side].append(result["clips"] / result["seconds"])
         best = max((s for s in sides if not s.startswith("sluice")), key=lambda s: statistics.median(speed[s]))
-        print(f"\n{name}: {SETS[name][0]}, keyframe every {SETS[name][3]} frames; {SETS[name][5]} clips x {passes}; {arguments.runs} runs in turn")
+        print(f"\n{name}: {SETS[name][0]}, keyframe every {SETS[name][3]} frames; {SETS[name][5]} clips; {arguments.runs} runs in turn")
         print(f"{'':24}{'clips/s':>9}{'min':>8}{'max':>8}{'peak MiB':>10}{'speed/best peer':>17}{'memory/best peer':>18}")
         for side in sides:
             median = statistics.median(speed[side])

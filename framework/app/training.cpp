@@ -6,12 +6,15 @@
 #include <iterator>
 #include <memory>
 
+#include <sys/resource.h>
+
 #include <boost/dll/shared_library.hpp>
 #include <fmt/format.h>
 
 #include <sluice/error.hpp>
 
 #include "framework/app/verbs.hpp"
+#include "framework/base/bytes.hpp"
 #include "framework/plugin/installation.hpp"
 #include "framework/train/entry.hpp"
 
@@ -39,7 +42,20 @@ const dll::shared_library& open_train_library() {
   }
 }
 
+// LibTorch and OpenMP do not survive a mapping or a thread that is refused: they abort, or wait for ever.
+void check_address_space(const BudgetConfig& budget) {
+  constexpr std::uint64_t beside_the_budget = GiB;  // mapped and never touched: libraries, stacks, arenas (about 550 MiB were measured)
+  rlimit limit{};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
+  const std::uint64_t needed = budget.host_ram.value + beside_the_budget;
+  if (limit.rlim_cur >= needed) return;
+  throw Error(Code::configuration, fmt::format("the address space of this process is limited to {}, and a run with host_ram = {} needs {}", format_bytes(limit.rlim_cur),
+                                               budget.host_ram.value == 0 ? "auto" : format_bytes(budget.host_ram.value), format_bytes(needed)),
+              "ulimit -v unlimited: budget.host_ram is what keeps the memory small");
+}
+
 int run(TrainRequest& request, Loaded& loaded) {
+  check_address_space(loaded.pipeline.budget);
   for (const auto& [name, value] : loaded.pipeline.environment) setenv(name.c_str(), value.c_str(), 1);
   request.pipeline = &loaded.pipeline;
   request.registry = &loaded.registry;

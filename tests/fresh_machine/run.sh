@@ -89,9 +89,9 @@ if [ "$last" = setup ]; then
   exit 0
 fi
 
-# The first line of metrics is the first step: looked for from outside, so that nothing in there is changed by the question.
+# Looked for from outside, so that nothing in there is changed by the question.
 {
-  while ! find "$home" -path '*/build' -prune -o -name metrics.jsonl -size +0 -print -quit 2>/dev/null | grep -q .; do sleep 0.5; done
+  while ! find "$home" -path '*/build' -prune -o -name metrics.jsonl -exec grep -q '"kind":"step"' {} \; -print -quit 2>/dev/null | grep -q .; do sleep 0.5; done
   date +%s >"$root/first-step"
 } &
 watch=$!

@@ -1,6 +1,8 @@
 // The budget of a whole run: the smallest that works works, one byte less is refused, and neither bytes nor threads go past it.
 #include <doctest/doctest.h>
 
+#include <sys/resource.h>
+
 #include <cctype>
 
 #include "tests/runs/synthetic_run.hpp"
@@ -107,4 +109,26 @@ TEST_CASE("workers and budgets that make no sense are configuration errors with 
     CHECK(run.err.find(value.substr(0, value.find('='))) != std::string::npos);
     CHECK(run.seconds < 60);
   }
+}
+
+// Catches: libraries that crash or hang where a mapping or a thread is refused to them.
+TEST_CASE("an address space that is too small is refused, and one that is just enough trains") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), synthetic_pipeline);
+  rlimit old{};
+  getrlimit(RLIMIT_AS, &old);
+  const auto run_within = [&](std::uint64_t bytes) {
+    const rlimit limited{bytes, old.rlim_max};
+    setrlimit(RLIMIT_AS, &limited);
+    const Finished run = run_sluice({"train", file, "budget.host_ram=512MiB"}, folder.path());
+    setrlimit(RLIMIT_AS, &old);
+    return run;
+  };
+  const std::uint64_t enough = std::uint64_t{1536} << 20;
+  const Finished refused = run_within(enough - 1);
+  CHECK(refused.code == 2);
+  CHECK(refused.err.find("ulimit -v unlimited") != std::string::npos);
+  const Finished trained = run_within(enough);
+  INFO(trained.err);
+  CHECK(trained.code == 0);
 }
