@@ -1,5 +1,5 @@
 """What the runtime costs: training from samples that cost nothing to make, beside a bare LibTorch loop; and the time to the
-first step, beside plain PyTorch.
+first step, beside plain PyTorch: warm, and cold (page cache dropped, nothing cached of the model; only root can measure that).
 
   .venv/bin/python benchmarks/runtime/run.py [--runs 5]
 
@@ -85,6 +85,22 @@ def sluice_run(steps):
     return statistics.median(t["waiting"] + t["computing"] for t in times) if times else 0.0, wall
 
 
+def drop_page_cache():
+    """Whether the files of the next process will come from the disk: only root may say so."""
+    try:
+        os.sync()
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+        return True
+    except OSError:
+        return False
+
+
+def pytorch_run():
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", PYTORCH_START], check=True)
+    return time.perf_counter() - begin
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=5)
@@ -103,14 +119,23 @@ def main():
         print(f"{name:32}{1e3 * statistics.median(values):11.2f}{1e3 * min(values):9.2f}{1e3 * max(values):9.2f}")
     print(f"{'ratio, pair by pair':32}{statistics.median(ratios):11.3f}{min(ratios):9.3f}{max(ratios):9.3f}")
 
-    start, torch_start = [], []
-    for _ in range(arguments.runs):
-        start.append(sluice_run(1)[1])
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", PYTORCH_START], check=True)
-        torch_start.append(time.perf_counter() - begin)
+    sides = {"sluice, warm, end of run included": lambda: sluice_run(1)[1], "plain PyTorch, warm": pytorch_run}
+    if drop_page_cache():
+        def cold_sluice():
+            shutil.rmtree(WORK / "cache", ignore_errors=True)  # what it has measured of this model before
+            drop_page_cache()
+            return sluice_run(1)[1]
+
+        def cold_pytorch():
+            drop_page_cache()
+            return pytorch_run()
+
+        sides |= {"sluice, cold": cold_sluice, "plain PyTorch, cold": cold_pytorch}
+    os.environ["XDG_CACHE_HOME"] = str(WORK / "cache")
+    sluice_run(1)
     print(f"\n{'start to first step, whole process':36}{'median s':>9}{'min':>8}{'max':>8}")
-    for name, values in (("sluice, warm, end of run included", start), ("plain PyTorch", torch_start)):
+    for name, run in sides.items():
+        values = [run() for _ in range(arguments.runs)]
         print(f"{name:36}{statistics.median(values):9.2f}{min(values):8.2f}{max(values):8.2f}")
 
 
