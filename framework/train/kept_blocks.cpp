@@ -8,6 +8,13 @@
 #include <new>
 
 namespace sluice {
+namespace {
+
+// Smaller parts of an heir are not worth moving: each stays a mapping of its own, and the system allows 65,530 of them. With
+// eighths their number settles at a thousand or so whatever the footprint; without a limit it grows with every block.
+constexpr std::uint64_t parts_of_an_heir = 8;
+
+}  // namespace
 
 KeptBlocks::~KeptBlocks() {
   by_address_.clear();
@@ -62,10 +69,11 @@ void KeptBlocks::add(void* given, std::uint64_t bytes) noexcept {
 
 void KeptBlocks::drop_until(std::uint64_t bytes, void* heir, std::uint64_t room) noexcept {
   auto* to = static_cast<std::uint8_t*>(heir);
+  const std::uint64_t worth_moving = std::max(room / parts_of_an_heir, page);
   const auto hand_over = [&](std::uint8_t* from, std::uint64_t size) {
     const std::uint64_t moved = std::min(size, room);
     // It fails where the range was put together from several mappings.
-    if (moved != 0 && mremap(from, moved, moved, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED) {
+    if (moved >= worth_moving && mremap(from, moved, moved, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED) {
       to += moved;
       room -= moved;
       from += moved;

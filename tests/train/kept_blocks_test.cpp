@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <fstream>
+#include <iterator>
 #include <random>
 #include <vector>
 
@@ -118,6 +120,38 @@ TEST_CASE("the best fit is split, neighbours join, the oldest goes first") {
   CHECK(mapped(all + 8 * page, page));
   kept.drop_until(0);
   munmap(all + page, 15 * page);
+}
+
+// Mistake caught: a process that falls into ever smaller mappings until the system refuses the next one.
+TEST_CASE("sizes that never repeat leave a few hundred mappings, and no byte above the limit") {
+  constexpr std::uint64_t limit = 48 << 20, most = 2 << 20;
+  std::mt19937 random(3);
+  KeptBlocks kept;
+  std::vector<std::pair<void*, std::uint64_t>> live;
+  std::uint64_t bytes = 0;
+  const auto free_one = [&] {
+    const auto at = live.begin() + static_cast<std::ptrdiff_t>(random() % live.size());
+    kept.add(at->first, at->second);
+    bytes -= at->second;
+    live.erase(at);
+  };
+  for (int i = 0; i < 6000; ++i) {
+    const std::uint64_t size = page * (16 + random() % (most / page - 16));
+    while (bytes + size > limit || (!live.empty() && random() % 2 == 0)) free_one();
+    void* block = kept.take(size);
+    if (!block) {
+      block = map(size);
+      kept.drop_until(limit - bytes - size, block, size);
+    }
+    live.emplace_back(block, size);
+    bytes += size;
+    REQUIRE(bytes + kept.bytes() <= limit);
+  }
+  std::ifstream maps("/proc/self/maps");
+  const auto mappings = std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+  CHECK(mappings < 1200);
+  while (!live.empty()) free_one();
+  kept.drop_until(0);
 }
 
 TEST_CASE("pages that are dropped move to their heir") {
