@@ -11,7 +11,7 @@ namespace sluice {
 namespace {
 
 // Smaller parts of an heir are not worth moving: each stays a mapping of its own, and the system allows 65,530 of them. With
-// eighths their number settles at a thousand or so whatever the footprint; without a limit it grows with every block.
+// eighths their number settles at one or two thousand whatever the footprint; without a limit it grows with every block.
 constexpr std::uint64_t parts_of_an_heir = 8;
 
 }  // namespace

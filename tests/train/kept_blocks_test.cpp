@@ -123,8 +123,8 @@ TEST_CASE("the best fit is split, neighbours join, the oldest goes first") {
 }
 
 // Mistake caught: a process that falls into ever smaller mappings until the system refuses the next one.
-TEST_CASE("sizes that never repeat leave a few hundred mappings, and no byte above the limit") {
-  constexpr std::uint64_t limit = 48 << 20, most = 2 << 20;
+TEST_CASE("sizes that never repeat leave a bounded number of mappings, and no byte above the limit") {
+  constexpr std::uint64_t limit = 96 << 20, most = 2 << 20;
   std::mt19937 random(3);
   KeptBlocks kept;
   std::vector<std::pair<void*, std::uint64_t>> live;
@@ -135,9 +135,9 @@ TEST_CASE("sizes that never repeat leave a few hundred mappings, and no byte abo
     bytes -= at->second;
     live.erase(at);
   };
-  for (int i = 0; i < 6000; ++i) {
+  for (int i = 0; i < 10000; ++i) {
     const std::uint64_t size = page * (16 + random() % (most / page - 16));
-    while (bytes + size > limit || (!live.empty() && random() % 2 == 0)) free_one();
+    while (bytes + size > limit || (!live.empty() && random() % 3 == 0)) free_one();
     void* block = kept.take(size);
     if (!block) {
       block = map(size);
@@ -149,7 +149,7 @@ TEST_CASE("sizes that never repeat leave a few hundred mappings, and no byte abo
   }
   std::ifstream maps("/proc/self/maps");
   const auto mappings = std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
-  CHECK(mappings < 1200);
+  CHECK(mappings < 4000);  // 1,800; 8,070 where any piece moves
   while (!live.empty()) free_one();
   kept.drop_until(0);
 }
