@@ -4,7 +4,7 @@
 namespace sluice::app {
 
 void add_pipeline_arguments(CLI::App& verb, PipelineArguments& arguments) {
-  verb.add_option("file", arguments.file, "the pipeline, a TOML file")->required()->type_name("FILE");
+  verb.add_option("file", arguments.file, "the pipeline, a TOML file")->required()->check(not_empty())->type_name("FILE");
   verb.add_option("overrides", arguments.overrides, "keys to set, e.g. batch.size=8 model.backbone.plugin=backbone.slow_r50 stage.hflip.p=0.3")->type_name("KEY=VALUE");
 }
 

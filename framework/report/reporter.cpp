@@ -125,6 +125,7 @@ void Reporter::progress(std::string_view what, double fraction) {
     else self.console.show(progress_text(text, fraction, self.console.width() - 1));
     return;
   }
+  if (self.running) self.state.doing = done ? "" : progress_text(text, fraction, 60);
   // A line when the work begins (in a run that would be one for each evaluation: only if it takes a while), every now and then,
   // and when work that took a while is done.
   const bool begins = self.plain_progress != text;

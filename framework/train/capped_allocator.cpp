@@ -20,6 +20,9 @@ constexpr std::uint64_t header_bytes = 64;
 constexpr std::uint64_t page = KeptBlocks::page;
 // Below, malloc's own reuse is cheaper than a page's worth of waste.
 constexpr std::uint64_t mapped_from = 64 * KiB;
+// Kept ranges are too small for the next large block now and then. With an eighth more than what lives at the peak they seldom are:
+// docs/decisions/0008-kept-pages.md.
+constexpr std::uint64_t play = 8;
 // What malloc keeps beside a block of ours.
 constexpr std::uint64_t malloc_overhead = 16;
 
@@ -101,9 +104,7 @@ void CappedAllocator::refuse(std::uint64_t bytes, bool at_cap) {
   std::abort();  // the check above throws
 }
 
-std::uint64_t CappedAllocator::footprint_limit() const noexcept {
-  return counters_.cap == 0 ? high_ : std::min(high_, counters_.cap);
-}
+std::uint64_t CappedAllocator::footprint_limit() const noexcept { return counters_.cap == 0 ? high_ : std::min(high_ + high_ / play, counters_.cap); }
 
 void CappedAllocator::keep_within_limit() noexcept { kept_.drop_until(footprint_limit() - std::min(footprint_limit(), counters_.live)); }
 
@@ -112,15 +113,9 @@ void* CappedAllocator::map_or_reuse(std::uint64_t total) {
     ++counters_.reused;
     return block;
   }
-  const auto map = [total] { return mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); };
-  void* block = map();
-  if (block == MAP_FAILED) {
-    kept_.drop_until(0);
-    block = map();
-  }
-  if (block == MAP_FAILED) return nullptr;
-  kept_.drop_until(std::max(footprint_limit(), counters_.live + total) - counters_.live - total, block, total);
-  return block;
+  kept_.drop_until(std::max(footprint_limit(), counters_.live + total) - counters_.live - total);
+  void* block = mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return block == MAP_FAILED ? nullptr : block;
 }
 
 c10::DataPtr CappedAllocator::allocate(std::size_t bytes) {

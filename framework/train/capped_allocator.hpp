@@ -7,7 +7,7 @@
 //
 // Past the cap it throws c10::OutOfMemoryError, as the allocators of devices do; LibTorch's own throws a plain c10::Error.
 // Blocks are 64-byte aligned. Large ones are mappings, kept for reuse as long as live and kept bytes together stay within the
-// peak of the live bytes: keeping never raises the process's peak.
+// cap, and within an eighth above the peak of the live bytes; without a cap, within that peak.
 #pragma once
 
 #include <array>
@@ -69,7 +69,7 @@ class CappedAllocator final : public c10::Allocator {
 
   mutable std::mutex mutex_;
   Counters counters_;
-  std::uint64_t high_ = 0;  // peak of live over the whole process: what keeping may fill up to
+  std::uint64_t high_ = 0;  // peak of live over the whole process
   std::uint64_t fail_in_ = 0;
   KeptBlocks kept_;
 };

@@ -1,4 +1,4 @@
-// The system hands out a page zeroed and by a fault, which costs more than most sums over it; so pages are passed on.
+// The system hands out a page zeroed and by a fault, which costs more than most sums over it; so pages are used again.
 #include "framework/train/kept_blocks.hpp"
 
 #include <sys/mman.h>
@@ -8,13 +8,6 @@
 #include <new>
 
 namespace sluice {
-namespace {
-
-// Smaller parts of an heir are not worth moving: each stays a mapping of its own, and the system allows 65,530 of them. With
-// eighths their number settles at one or two thousand whatever the footprint; without a limit it grows with every block.
-constexpr std::uint64_t parts_of_an_heir = 8;
-
-}  // namespace
 
 KeptBlocks::~KeptBlocks() {
   by_address_.clear();
@@ -67,20 +60,7 @@ void KeptBlocks::add(void* given, std::uint64_t bytes) noexcept {
   insert(begin, static_cast<std::uint64_t>(end - begin), nullptr);
 }
 
-void KeptBlocks::drop_until(std::uint64_t bytes, void* heir, std::uint64_t room) noexcept {
-  auto* to = static_cast<std::uint8_t*>(heir);
-  const std::uint64_t worth_moving = std::max(room / parts_of_an_heir, page);
-  const auto hand_over = [&](std::uint8_t* from, std::uint64_t size) {
-    const std::uint64_t moved = std::min(size, room);
-    // It fails where the range was put together from several mappings.
-    if (moved >= worth_moving && mremap(from, moved, moved, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED) {
-      to += moved;
-      room -= moved;
-      from += moved;
-      size -= moved;
-    }
-    if (size != 0) munmap(from, size);
-  };
+void KeptBlocks::drop_until(std::uint64_t bytes) noexcept {
   while (bytes_ > bytes) {
     Block& block = by_age_.front();
     const std::uint64_t excess = std::min((bytes_ - bytes + page - 1) / page * page, block.bytes), rest = block.bytes - excess;
@@ -92,7 +72,7 @@ void KeptBlocks::drop_until(std::uint64_t bytes, void* heir, std::uint64_t room)
     } else {
       remove(block);
     }
-    hand_over(begin + rest, excess);
+    munmap(begin + rest, excess);
   }
 }
 

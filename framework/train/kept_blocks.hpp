@@ -23,9 +23,8 @@ class KeptBlocks {
   [[nodiscard]] void* take(std::uint64_t bytes) noexcept;
   // `bytes` of a mapping from `block` on are no longer used.
   void add(void* block, std::uint64_t bytes) noexcept;
-  // Unmaps what was freed longest ago until at most `bytes` are kept. Its pages move to the start of the mapping `heir`, as far as
-  // its `room` goes and in pieces that are a good part of it.
-  void drop_until(std::uint64_t bytes, void* heir = nullptr, std::uint64_t room = 0) noexcept;
+  // Unmaps what was freed longest ago until at most `bytes` are kept.
+  void drop_until(std::uint64_t bytes) noexcept;
 
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
 

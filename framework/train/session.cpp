@@ -174,7 +174,8 @@ void Session::build(const Options& options) {
 
   const bool frozen = pipeline.model.batch_norm.mode == BatchNormConfig::Mode::frozen;
   cut = choose_cut(pipeline, !options.training || frozen ? 0 : model->batch_norms(false));
-  if (options.source && sizes_differ(val_streams)) cut.eval_microbatch = 1;  // videos of predict need not go together
+  // What predict is given may be fewer videos than a batch, and they need not go together.
+  if (options.source) cut.eval_microbatch = sizes_differ(val_streams) ? 1 : std::min(cut.eval_microbatch, std::max<std::int64_t>(1, dataset->samples(Split::val)));
   if (options.training) check_sizes(train_streams, pipeline.batch.size.value);
   check_sizes(val_streams, cut.eval_microbatch);
   InputConfig input = pipeline.model.input;
@@ -358,8 +359,8 @@ void Session::check_failures(std::int64_t failed) const {
   const auto allowed = allowed_failures();
   const auto all = dataset->videos(Split::train) + dataset->videos(Split::val) + static_cast<std::int64_t>(dataset->failed().size());
   if (failed > allowed)
-    throw Error(Code::data, fmt::format("{} of {} could not be used; run.max_failures allows {}", counted(static_cast<std::uint64_t>(failed), "sample"), with_commas(static_cast<std::uint64_t>(all)),
-                                        allowed),
+    throw Error(Code::data, fmt::format("{} of {} could not be used; run.max_failures allows {}{}", counted(static_cast<std::uint64_t>(failed), "sample"), with_commas(static_cast<std::uint64_t>(all)),
+                                        allowed, dataset->failed().empty() ? "" : "; e.g. " + dataset->failed().front().where + ": " + dataset->failed().front().why),
                 "failures.jsonl in the run's folder lists each with its cause; repair or remove them, or raise run.max_failures", pipeline.run.max_failures.place.text());
 }
 
