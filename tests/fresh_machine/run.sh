@@ -1,8 +1,8 @@
 #!/bin/sh
 # Proves the README's two commands on a fresh machine: a minimal Debian 12 root made by mmdebstrap, without git, Python or sudo,
 # the tracked files of this checkout, ./sluicew train pipelines/motion8.toml, ./sluicew test. Prints when each step was done.
-#   tests/fresh_machine/run.sh [--keep] [--setup-only | --train-only] [FOLDER]      as root; FOLDER: where the root is made
-# --train-only: the first command alone and one epoch of it, for the time to the first step.
+#   tests/fresh_machine/run.sh [--keep] [--setup-only | --train-only | --test-only] [FOLDER]      as root; FOLDER: where the root is made
+# --train-only: the first command alone and one epoch of it, for the time to the first step. --test-only: the second alone.
 # What this machine needs to reach its package servers holds in there too: resolver, certificates, apt's proxy, pip's settings
 # and the folders that they name, and the environment's PIP_* and *_proxy.
 set -eu
@@ -13,6 +13,7 @@ for argument; do
     --keep) keep=yes ;;
     --setup-only) last=setup ;;
     --train-only) last=train ;;
+    --test-only) last=test-only ;;
     *) base=$argument ;;
   esac
 done
@@ -86,6 +87,10 @@ inside() { # COMMAND, run in the checkout in there; its lines get the time in fr
 begun=$(date +%s)
 if [ "$last" = setup ]; then
   inside './sluicew setup'
+  exit 0
+fi
+if [ "$last" = test-only ]; then
+  inside './sluicew test'
   exit 0
 fi
 
