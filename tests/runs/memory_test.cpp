@@ -98,6 +98,10 @@ TEST_CASE("mixed 240p to 1080p clips and a slow trainer stay inside host_ram, wi
     MESSAGE("host_ram " << host_ram / mebibyte << " MiB; resident at the peak " << free_run.peak_resident / mebibyte << " MiB, in a cgroup " << run.peak_resident / mebibyte
                         << " MiB; " << free_run.seconds << " s and " << run.seconds << " s");
   }
-  const Finished hoarding = run_sluice({"train", pipeline(host_ram, "[[stage]]\nplugin = \"fixture.hoarder\"\nmebibytes = 128\n")}, folder.path(), 300);
-  CHECK(hoarding.peak_resident > host_ram);
+  // Another pipeline is measured anew, and its base may differ by a MiB or two: it must not be refused for that.
+  const std::uint64_t some_more = host_ram + 8 * mebibyte;
+  const Finished hoarding = run_sluice({"train", pipeline(some_more, "[[stage]]\nplugin = \"fixture.hoarder\"\nmebibytes = 128\n")}, folder.path(), 300);
+  INFO(hoarding.err);
+  CHECK(hoarding.code != 2);
+  CHECK(hoarding.peak_resident > some_more);
 }
