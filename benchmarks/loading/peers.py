@@ -100,11 +100,10 @@ def main():
     parser.add_argument("listing")
     parser.add_argument("reader", choices=READERS)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--passes", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     clips = Clips(arguments.listing, arguments.reader)
-    order = [i for p in range(arguments.passes) for i in torch.randperm(len(clips), generator=torch.Generator().manual_seed(p)).tolist()]
+    order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).tolist()
     loader = DataLoader(clips, batch_size=BATCH, sampler=order, num_workers=arguments.workers, worker_init_fn=start_worker)
     begin, seen = time.perf_counter(), 0
     for batch, _ in loader:

@@ -20,6 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "release"
 WORK = ROOT / "build" / "benchmarks" / "runtime"
+DROP_CACHES = pathlib.Path("/proc/sys/vm/drop_caches")
 
 PIPELINE = """[run]
 name = "cached"
@@ -86,13 +87,8 @@ def sluice_run(steps):
 
 
 def drop_page_cache():
-    """Whether the files of the next process will come from the disk: only root may say so."""
-    try:
-        os.sync()
-        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
-        return True
-    except OSError:
-        return False
+    os.sync()
+    DROP_CACHES.write_text("3")
 
 
 def pytorch_run():
@@ -119,24 +115,29 @@ def main():
         print(f"{name:32}{1e3 * statistics.median(values):11.2f}{1e3 * min(values):9.2f}{1e3 * max(values):9.2f}")
     print(f"{'ratio, pair by pair':32}{statistics.median(ratios):11.3f}{min(ratios):9.3f}{max(ratios):9.3f}")
 
-    sides = {"sluice, warm, end of run included": lambda: sluice_run(1)[1], "plain PyTorch, warm": pytorch_run}
-    if drop_page_cache():
-        def cold_sluice():
-            shutil.rmtree(WORK / "cache", ignore_errors=True)  # what it has measured of this model before
-            drop_page_cache()
-            return sluice_run(1)[1]
+    def cold_sluice():
+        shutil.rmtree(WORK / "cache", ignore_errors=True)  # what it has measured of this model before
+        drop_page_cache()
+        return sluice_run(1)[1]
 
-        def cold_pytorch():
-            drop_page_cache()
-            return pytorch_run()
+    def cold_pytorch():
+        drop_page_cache()
+        return pytorch_run()
 
-        sides |= {"sluice, cold": cold_sluice, "plain PyTorch, cold": cold_pytorch}
     os.environ["XDG_CACHE_HOME"] = str(WORK / "cache")
     sluice_run(1)
+    pytorch_run()
+    pairs = [{"sluice, warm, end of run included": lambda: sluice_run(1)[1], "plain PyTorch, warm": pytorch_run}]
+    if os.access(DROP_CACHES, os.W_OK):
+        pairs.append({"sluice, cold": cold_sluice, "plain PyTorch, cold": cold_pytorch})
     print(f"\n{'start to first step, whole process':36}{'median s':>9}{'min':>8}{'max':>8}")
-    for name, run in sides.items():
-        values = [run() for _ in range(arguments.runs)]
-        print(f"{name:36}{statistics.median(values):9.2f}{min(values):8.2f}{max(values):8.2f}")
+    for pair in pairs:  # the two of a pair in turn; the cold ones last, for they leave nothing warm
+        values = {name: [] for name in pair}
+        for _ in range(arguments.runs):
+            for name, run in pair.items():
+                values[name].append(run())
+        for name, times in values.items():
+            print(f"{name:36}{statistics.median(times):9.2f}{min(times):8.2f}{max(times):8.2f}")
 
 
 if __name__ == "__main__":

@@ -128,14 +128,17 @@ FinishedSample run_sample(OpenData& data, const Pipeline& pipeline, const SheetR
   return out;
 }
 
+// Empty for a sample without a class.
+std::string class_text(const Dataset& dataset, std::int64_t label) {
+  const auto& classes = dataset.classes();
+  if (label < 0) return {};
+  return static_cast<std::size_t>(label) < classes.size() ? classes[static_cast<std::size_t>(label)] : std::to_string(label);
+}
+
 // The class that the sample has by then: a mirror with a label map may have changed it.
 std::string label_text(const FinishedSample& sample, const Dataset& dataset) {
-  for (const auto& [name, array] : sample.arrays) {
-    if (name != "label" || array.dtype() != DType::i64 || array.shape().elements() != 1) continue;
-    const std::int64_t label = array.values<std::int64_t>()[0];
-    const auto& classes = dataset.classes();
-    return label >= 0 && static_cast<std::size_t>(label) < classes.size() ? classes[static_cast<std::size_t>(label)] : std::to_string(label);
-  }
+  for (const auto& [name, array] : sample.arrays)
+    if (name == "label" && array.dtype() == DType::i64 && array.shape().elements() == 1) return class_text(dataset, array.values<std::int64_t>()[0]);
   return {};
 }
 
@@ -150,9 +153,7 @@ std::vector<std::string> written_by(const StageConfig& stage, const abi::Manifes
 
 std::string title_of(const OpenData& data, const SheetRequest& request, std::int64_t sample) {
   std::string text = fmt::format("sample {} of {}", sample, request.split == Split::train ? "train" : "val");
-  const std::int64_t label = data.dataset->label(request.split, sample);
-  const auto& classes = data.dataset->classes();
-  if (label >= 0) text += fmt::format(": {}", static_cast<std::size_t>(label) < classes.size() ? classes[static_cast<std::size_t>(label)] : std::to_string(label));
+  if (const auto label = class_text(*data.dataset, data.dataset->label(request.split, sample)); !label.empty()) text += ": " + label;
   for (const auto& [name, value] : data.dataset->texts(request.split, sample))
     if (value.find('/') != std::string::npos) return text + "  " + value.substr(value.rfind('/') + 1);
   return text;

@@ -231,6 +231,28 @@ TEST_CASE("on a terminal: at most five redraws a second, no wrapped line, lines 
   }
 }
 
+// Catches an evaluation of a minute whose log says nothing but the last step, as if the run hung.
+TEST_CASE("without a terminal, an evaluation inside a run says how far it is") {
+  const ScratchFolder folder;
+  const Captured out;
+  double time = 0;
+  Reporter reporter({.fd = out.fd(), .tensorboard = false, .seconds = [&] { return time; }, .status = {}});
+  reporter.run_started({.name = "x", .dir = folder.path(), .total_steps = 10});
+  reporter.step(step_report(1, 0, false));
+  for (int i = 0; i < 44; ++i) {
+    time += 0.5;
+    reporter.tick();
+    if (i % 7 == 3) reporter.progress("evaluating", i / 100.0);  // a batch takes longer than a tick
+  }
+  CHECK(out.text().find("evaluating") != std::string::npos);
+  CHECK(out.text().find("evaluating") != out.text().rfind("evaluating"));
+  reporter.progress("evaluating", 1);
+  const auto said = out.text().size();
+  time += 20;
+  reporter.tick();
+  CHECK(out.text().find("evaluating", said) == std::string::npos);
+}
+
 TEST_CASE("a resumed run has the rows of one that was never interrupted") {
   // Catches rows that are lost or stand there twice, and a summary that forgets what was before.
   const auto run = [](const std::filesystem::path& dir, std::optional<std::int64_t> resumed, std::int64_t from, std::int64_t to) {

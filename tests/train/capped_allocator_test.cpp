@@ -140,6 +140,31 @@ TEST_CASE("resident memory follows: live and kept bytes never pass the peak of t
   CHECK(resident() <= base_resident + 8 * MiB);
 }
 
+// Mistake caught: play above the peak that is taken where the cap leaves no room for it, or that is never taken.
+TEST_CASE("under a cap, kept bytes fill an eighth above the peak, and never pass the cap") {
+  for (const std::uint64_t room : {std::uint64_t{1} << 30, std::uint64_t{24} << 20}) {
+    CAPTURE(room);
+    allocator().set_cap(0);
+    allocator().trim();
+    const auto base = allocator().counters().live;
+    std::uint64_t high = base, most = 0;
+    allocator().set_cap(base + room);
+    std::mt19937 random(11);
+    std::vector<at::Tensor> held;
+    for (int i = 0; i < 2000; ++i) {
+      while (held.size() > 30 || allocator().counters().live + 3 * MiB > base + room || (!held.empty() && random() % 3 == 0)) held.erase(held.begin() + static_cast<std::ptrdiff_t>(random() % held.size()));
+      held.push_back(at::empty({static_cast<std::int64_t>(random() % (2 << 20)) + 1}, at::kByte));
+      const auto now = allocator().counters();
+      high = std::max(high, now.live);
+      most = std::max(most, now.live + now.kept);
+      REQUIRE(now.live + now.kept <= std::min(high + high / 8, base + room));
+    }
+    CHECK(most > high);
+    held.clear();
+  }
+  allocator().set_cap(0);
+}
+
 // Mistake caught: a block that is never reused, so that each step pays for fresh pages.
 TEST_CASE("a loop of equal shapes reuses its blocks") {
   allocator().trim();
