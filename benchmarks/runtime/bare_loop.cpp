@@ -23,7 +23,7 @@
 namespace {
 
 // Runs every segment straight through, as a network without sluice would.
-class PlainPass : public sluice::Pass {
+class MicrobatchPass : public sluice::Pass {
  public:
   [[nodiscard]] bool training() const override { return true; }
 
@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
 
   const auto clips = at::randn({batch, 3, frames, size, size}).contiguous(at::MemoryFormat::ChannelsLast3d);
   const auto labels = at::randint(classes, {batch}, at::kLong);
-  PlainPass pass;
+  MicrobatchPass pass;
   std::vector<double> seconds;
   for (std::int64_t step = 0; step < steps; ++step) {
     const auto begin = std::chrono::steady_clock::now();

@@ -127,6 +127,15 @@ void add_predict(CLI::App& app, Action& action) {
   });
 }
 
+void add_plan(CLI::App& app, Action& action) {
+  const auto verb = make(TrainRequest::Verb::plan);
+  auto* command = app.add_subcommand("plan", "How training will fit into the budget, why so, and what another budget would change");
+  add_pipeline_arguments(*command, verb->arguments);
+  command->add_flag("--json", verb->request.json, "plan, accounts, segments and smallest budget in bytes as one JSON object");
+  command->footer("Example: sluice plan pipelines/motion8.toml budget.host_ram=512MiB");
+  command->callback([verb, &action] { action = action_of(verb); });
+}
+
 void add_check(CLI::App& app, Action& action) {
   const auto verb = make(TrainRequest::Verb::check);
   auto* command = app.add_subcommand("check", "All that training does up to the first frame, and what it will weigh");

@@ -89,15 +89,14 @@ class Writer final : public KeyVisitor {
     if (value.mode == BatchNormConfig::Mode::group) put(name, Table{{"group", nowhere, {value.group, nowhere}}});
     else put(name, std::string(value.mode == BatchNormConfig::Mode::batch ? "batch" : "frozen"));
   }
+  void key(std::string_view name, SegmentChoice& value, std::string_view) override {
+    using Mode = SegmentChoice::Mode;
+    if (value.mode == Mode::named) put_list(name, value.names);
+    else if (value.mode == Mode::automatic) put(name, std::string("auto"));
+    else put(name, value.mode == Mode::all);
+  }
   void free_keys(std::map<std::string, std::string>& values, std::string_view) override {
     for (const auto& [name, text] : values) put(name, text);
-  }
-  void free_keys(Table& values, const std::vector<std::pair<std::string_view, std::string_view>>& known) override {
-    for (const auto& [name, help] : known) {
-      const Member* member = find(values, name);
-      if (member) tables_.back().push_back(*member);
-      else put(name, std::string("auto"));
-    }
   }
 
  private:

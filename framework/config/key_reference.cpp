@@ -59,10 +59,8 @@ class Page final : public KeyVisitor {
   }
   void key(std::string_view name, bool& value, std::string_view help) override { row(name, "true or false", value ? "true" : "false", help); }
   void key(std::string_view name, BatchNormConfig&, std::string_view help) override { row(name, "text or table", "\"batch\"", help); }
+  void key(std::string_view name, SegmentChoice&, std::string_view help) override { row(name, "auto, true, false or names", "\"auto\"", help); }
   void free_keys(std::map<std::string, std::string>&, std::string_view help) override { row("NAME", "text", "", help); }
-  void free_keys(Table&, const std::vector<std::pair<std::string_view, std::string_view>>& known) override {
-    for (const auto& [name, help] : known) row(name, "\"auto\" or pinned", "\"auto\"", help);
-  }
 
  private:
   static std::string number(const RealRule& rule) {

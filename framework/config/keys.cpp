@@ -75,7 +75,7 @@ void visit(KeyVisitor& v, std::vector<StageConfig>& stages) {
 void visit(KeyVisitor& v, BatchConfig& batch) {
   v.begin("batch", "The clips of one optimizer step.", Presence::always, true);
   v.key("size", batch.size, "clips in an optimizer step; nothing changes it, however little memory there is", WholeRule{1, most_samples});
-  v.key("microbatch", batch.microbatch, "clips in one forward and backward pass; gradients add up to those of the whole batch. auto: the whole batch, or the group of model.batch_norm", WholeRule{1, most_samples, "auto"});
+  v.key("microbatch", batch.microbatch, "clips in one forward and backward pass; gradients add up to those of the whole batch. auto: as many as fit into the budget; the whole batch, or the group of model.batch_norm, where batch norm wants it", WholeRule{1, most_samples, "auto"});
   v.key("drop_last", batch.drop_last, "leave out the last batch of an epoch when it is smaller");
   v.end();
 }
@@ -105,7 +105,7 @@ void visit(KeyVisitor& v, EvalConfig& eval) {
   v.begin("eval", "Passes over the val split.", Presence::always, true);
   v.key("every", eval.every, "epochs from one evaluation to the next; 0: only at the end", WholeRule{0, 1000000});
   v.key("clips", eval.clips, "clips of each video, whose scores are averaged", WholeRule{1, 10000});
-  v.key("microbatch", eval.microbatch, "clips in one forward pass; auto: that of the training", WholeRule{1, most_samples, "auto"});
+  v.key("microbatch", eval.microbatch, "clips in one forward pass; auto: that of the training, or fewer where they do not fit", WholeRule{1, most_samples, "auto"});
   v.key("best", eval.best, "the metric that names the best checkpoint, e.g. accuracy.top1; with a - in front lower is better. Default: the first metric");
   v.key("patience", eval.patience, "evaluations without a better one until the run ends; 0: it never does", WholeRule{0, 1000000});
   v.key("average", eval.average, "what is averaged over the clips of a video: probabilities or scores", TextRule{"prob|score"});
@@ -148,10 +148,10 @@ void visit_pipeline(KeyVisitor& v, Pipeline& pipeline) {
   visit(v, pipeline.eval);
   visit(v, pipeline.checkpoint);
   v.begin("plan", "How the model is fitted into the budget. \"auto\", or pinned: then honoured or refused.", Presence::always, true);
-  v.free_keys(pipeline.plan, {{"checkpoint", "segments whose activations are computed again in the backward pass: auto, true, false or a list of names"},
-                              {"offload", "what waits in host memory while the device works: auto, true, false or a list of names"},
-                              {"chunk", "frames of one pass through a network that allows it: auto or a number"},
-                              {"layout", "of the weights in memory: auto, contiguous or channels_last"}});
+  v.key("checkpoint", pipeline.plan.checkpoint, "segments whose activations are computed again in the backward pass");
+  v.key("offload", pipeline.plan.offload, "segments whose activations wait in host memory while the device works");
+  v.key("chunk", pipeline.plan.chunk, "frames of one pass through a network that allows it", WholeRule{1, most_samples, "auto"});
+  v.key("layout", pipeline.plan.layout, "of the weights in memory", TextRule{"auto|contiguous|channels_last"});
   v.end();
   v.begin("plugins", "Where plugins are looked for, beside those that came with sluice.", Presence::always, true);
   v.key("path", pipeline.plugin_paths, "folders of plugins, or single files; later ones win. Never the current folder by itself");

@@ -65,9 +65,9 @@ class KeyVisitor {
   virtual void key(std::string_view name, std::string& value, std::string_view help, TextRule rule = {}) = 0;
   virtual void key(std::string_view name, bool& value, std::string_view help) = 0;
   virtual void key(std::string_view name, BatchNormConfig& value, std::string_view help) = 0;
-  // Tables whose keys the host does not fix.
+  virtual void key(std::string_view name, SegmentChoice& value, std::string_view help) = 0;
+  // A table whose keys the host does not fix.
   virtual void free_keys(std::map<std::string, std::string>& values, std::string_view help) = 0;
-  virtual void free_keys(Table& values, const std::vector<std::pair<std::string_view, std::string_view>>& known) = 0;
 };
 
 // Walks the whole pipeline.

@@ -114,13 +114,10 @@ Pipeline load_pipeline(const fs::path& file, const std::vector<std::string>& ove
 void check_supported(const Pipeline& pipeline) {
   Problems problems;
   if (pipeline.run.precision.value != Precision::fp32) problems.add(pipeline.run.precision.place, "this version trains in fp32", "leave run.precision out");
-  for (const Member& member : pipeline.plan) {
-    if (member.key == "layout") continue;
-    const std::string* text = as_text(member.value);
-    const bool* flag = std::get_if<bool>(&member.value.data);
-    if ((text && *text == "auto") || (flag && !*flag)) continue;
-    problems.add(member.place, "this version cannot honour plan." + member.key, "leave it out, or write \"auto\"");
-  }
+  const auto cannot = [&](const char* key, const Place& place) { problems.add(place, fmt::format("this version cannot honour plan.{}", key), "leave it out, or write \"auto\""); };
+  using Mode = SegmentChoice::Mode;
+  if (const auto& offload = pipeline.plan.offload; offload.mode == Mode::all || (offload.mode == Mode::named && !offload.names.empty())) cannot("offload", offload.place);
+  if (pipeline.plan.chunk.value != 0) cannot("chunk", pipeline.plan.chunk.place);
   problems.throw_if_any();
 }
 

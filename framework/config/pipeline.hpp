@@ -53,7 +53,7 @@ struct BudgetConfig {
 
 struct BatchConfig {
   Placed<std::int64_t> size{8};
-  Placed<std::int64_t> microbatch{0};  // clips; 0: "auto" (for now the whole batch, or the group of batch_norm)
+  Placed<std::int64_t> microbatch{0};  // clips; 0: "auto"
   Placed<bool> drop_last{false};
 };
 
@@ -96,6 +96,20 @@ struct CheckpointConfig {
   Placed<std::int64_t> keep{2};
 };
 
+// Some of a network's segments: as the plan finds best, all, none, or those that are named.
+struct SegmentChoice {
+  enum class Mode { automatic, all, none, named } mode = Mode::automatic;
+  std::vector<std::string> names{};
+  Place place{};
+};
+
+struct PlanConfig {
+  SegmentChoice checkpoint;
+  SegmentChoice offload;
+  Placed<std::int64_t> chunk{0};      // frames; 0: auto
+  Placed<std::string> layout{"auto"};  // auto, contiguous, channels_last
+};
+
 struct Pipeline {
   std::filesystem::path file;  // absolute
   RunConfig run;
@@ -110,7 +124,7 @@ struct Pipeline {
   std::vector<PluginConfig> metrics;
   EvalConfig eval;
   CheckpointConfig checkpoint;
-  Table plan;  // [plan], kept as it is
+  PlanConfig plan;
   std::vector<std::filesystem::path> plugin_paths;  // [plugins] path, absolute
   std::map<std::string, std::string> environment;   // [env]
   std::vector<std::string> notices;  // what a person should know, e.g. keys that went with a plugin that an override replaced

@@ -399,28 +399,26 @@ void Reader::free_keys(std::map<std::string, std::string>& values, std::string_v
   }
 }
 
-void Reader::free_keys(Table& values, const std::vector<std::pair<std::string_view, std::string_view>>& known) {
-  levels_.back().takes_all = true;
-  for (const auto& [name, help] : known) levels_.back().known.emplace_back(name);
-  unknown_keys(levels_.back());
-  for (const Member& member : *levels_.back().table) {
-    const auto at = std::find_if(known.begin(), known.end(), [&](const auto& one) { return one.first == member.key; });
-    if (at == known.end()) continue;
-    const auto* text = as_text(member.value);
-    const auto* number = std::get_if<std::int64_t>(&member.value.data);
-    const List* list = as_list(member.value);
-    const bool is_auto = text && *text == "auto";
-    std::string wanted;
-    if (member.key == "chunk") {
-      if (!is_auto && !(number && *number >= 1 && *number <= (1 << 20))) wanted = "\"auto\" or a number of frames from 1 on";
-    } else if (member.key == "layout") {
-      if (!(text && (*text == "auto" || *text == "contiguous" || *text == "channels_last"))) wanted = "\"auto\", \"contiguous\" or \"channels_last\"";
-    } else {
-      const bool names = list && std::all_of(list->begin(), list->end(), [](const Value& item) { return as_text(item) != nullptr; });
-      if (!is_auto && !names && !std::holds_alternative<bool>(member.value.data)) wanted = "\"auto\", true, false or a list of names of segments";
+void Reader::key(std::string_view name, SegmentChoice& value, std::string_view help) {
+  const Value* given = take(name);
+  if (!given) return;
+  using Mode = SegmentChoice::Mode;
+  const auto refuse = [&](const Value& what) { wrong(name, what, help, fmt::format("must be \"auto\", true, false or a list of names of segments, not {}", shown(what))); };
+  if (const auto* flag = std::get_if<bool>(&given->data)) {
+    value = {*flag ? Mode::all : Mode::none, {}, given->place};
+  } else if (const auto* text = as_text(*given)) {
+    if (*text != "auto") return refuse(*given);
+    value = {Mode::automatic, {}, given->place};
+  } else if (const List* list = as_list(*given)) {
+    SegmentChoice choice{Mode::named, {}, given->place};
+    for (const Value& item : *list) {
+      const auto* segment = as_text(item);
+      if (!segment || segment->empty()) return refuse(item);
+      choice.names.push_back(*segment);
     }
-    if (!wanted.empty()) wrong(member.key, member.value, at->second, fmt::format("must be {}, not {}", wanted, shown(member.value)));
-    else values.push_back(member);
+    value = std::move(choice);
+  } else {
+    refuse(*given);
   }
 }
 

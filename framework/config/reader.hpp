@@ -36,8 +36,8 @@ class Reader final : public KeyVisitor {
   void key(std::string_view name, std::string& value, std::string_view help, TextRule rule) override;
   void key(std::string_view name, bool& value, std::string_view help) override;
   void key(std::string_view name, BatchNormConfig& value, std::string_view help) override;
+  void key(std::string_view name, SegmentChoice& value, std::string_view help) override;
   void free_keys(std::map<std::string, std::string>& values, std::string_view help) override;
-  void free_keys(Table& values, const std::vector<std::pair<std::string_view, std::string_view>>& known) override;
 
  private:
   struct Level {

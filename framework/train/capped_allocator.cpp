@@ -71,6 +71,7 @@ CappedAllocator::Counters CappedAllocator::counters() const {
 void CappedAllocator::reset_peak() {
   const std::lock_guard lock(mutex_);
   counters_.peak = counters_.live;
+  counters_.footprint = counters_.live + kept_.bytes();
 }
 
 void CappedAllocator::trim() {
@@ -141,6 +142,7 @@ c10::DataPtr CappedAllocator::allocate(std::size_t bytes) {
   counters_.live += total;
   counters_.by_account[static_cast<std::size_t>(account)] += total;
   counters_.peak = std::max(counters_.peak, counters_.live);
+  counters_.footprint = std::max(counters_.footprint, counters_.live + kept_.bytes());
   high_ = std::max(high_, counters_.live);
   // A small block may have filled what kept ones held.
   keep_within_limit();

@@ -37,6 +37,7 @@ class CappedAllocator final : public c10::Allocator {
     std::uint64_t live = 0;        // as the system rounds them, headers included
     std::uint64_t peak = 0;        // of live, since the last reset_peak()
     std::uint64_t kept = 0;        // freed blocks that wait for reuse
+    std::uint64_t footprint = 0;   // peak of live and kept together, since the last reset_peak()
     std::uint64_t allocations = 0;
     std::uint64_t reused = 0;
     std::array<std::uint64_t, static_cast<int>(Account::count_)> by_account{};

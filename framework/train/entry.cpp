@@ -10,6 +10,7 @@
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/evaluation_run.hpp"
 #include "framework/train/housekeeping.hpp"
+#include "framework/train/saved_tensors.hpp"
 #include "framework/train/threads.hpp"
 #include "framework/train/training_run.hpp"
 
@@ -21,6 +22,7 @@ int dispatch(const sluice::TrainRequest& request, sluice::Housekeeping& housekee
   housekeeping.on_stop_end_at_once();
   if (request.verb == Verb::eval) return sluice::run_evaluation(request, housekeeping, reporter);
   if (request.verb == Verb::predict) return sluice::run_prediction(request, housekeeping, reporter);
+  if (request.verb == Verb::plan) return sluice::run_plan(request, housekeeping, reporter);
   return sluice::run_check(request, housekeeping, reporter);
 }
 
@@ -34,6 +36,7 @@ extern "C" {
   sluice::pin_malloc();
   sluice::settle_threads_first();
   sluice::CappedAllocator::install();
+  sluice::install_saved_tensor_hooks();
   // What is said goes where a person looks; with --json standard output holds JSON alone.
   const bool training = request.verb == sluice::TrainRequest::Verb::train;
   sluice::Reporter reporter({.mode = request.quiet || (request.json && !training) ? sluice::Console::Mode::quiet : sluice::Console::Mode::automatic, .fd = training ? 1 : 2});

@@ -12,7 +12,7 @@
 namespace sluice {
 
 struct TrainRequest {
-  enum class Verb { train, eval, predict, check } verb = Verb::train;
+  enum class Verb { train, eval, predict, check, plan } verb = Verb::train;
   const Pipeline* pipeline = nullptr;
   Registry* registry = nullptr;
   std::vector<std::string> overrides;  // as typed, for the record in the run's folder

@@ -48,7 +48,7 @@ void Evaluation::add(const Assembler& assembler, std::span<const FinishedSample>
   model_.set_training(false);
   const Microbatch microbatch = assembler.assemble(samples, assembler.extents(samples));
   if (loss_) loss_->check(microbatch.host, options_.classes);
-  PlainPass pass(false, microbatch.keys);
+  MicrobatchPass pass(false, microbatch.keys);
   const Outputs outputs = model_.forward(microbatch.inputs, pass);
   if (loss_) {
     const LossValue value = (*loss_)(outputs, microbatch.inputs, microbatch.host);

@@ -70,7 +70,7 @@ int run_check(const TrainRequest& request, Housekeeping& housekeeping, Reporter&
   for (const auto& item : session.dataset->failed()) log::warning("{}: {}", item.where, item.why);
   for (const Split split : {Split::train, Split::val}) {
     if (session.dataset->samples(split) == 0) continue;
-    const std::int64_t batch = split == Split::train ? session.pipeline.batch.size.value : session.cut.eval_microbatch;
+    const std::int64_t batch = split == Split::train ? session.pipeline.batch.size.value : session.planned.plan.eval_microbatch;
     const SampleBounds bounds = sample_bounds(*session.dataset, session.stages, split, session.budget.samples, batch);
     if (bounds.too_large + bounds.unusable > 0)
       log::warning("{} of {} will not be used: {} too large for the budget, {} that a stage cannot take{}", counted(static_cast<std::uint64_t>(bounds.too_large + bounds.unusable), "sample"),
@@ -83,14 +83,14 @@ int run_check(const TrainRequest& request, Housekeeping& housekeeping, Reporter&
               {"samples", session.budget.samples},
               {"unused", session.budget.unused},
               {"steps", session.total_steps},
-              {"microbatch", session.cut.microbatch},
+              {"microbatch", session.planned.plan.microbatch},
               {"accounts",
-               {{"base", session.needs.base},
-                {"runtime", session.needs.runtime},
-                {"parameters", session.needs.parameters},
-                {"gradients", session.needs.gradients},
-                {"optimizer", session.needs.optimizer},
-                {"activations", session.needs.activations}}}};
+               {{"base", session.planned.needs.base},
+                {"runtime", session.planned.needs.runtime},
+                {"parameters", session.planned.needs.parameters},
+                {"gradients", session.planned.needs.gradients},
+                {"optimizer", session.planned.needs.optimizer},
+                {"activations", session.planned.needs.activations}}}};
     fmt::print("{}\n", dump(json));
   } else {
     for (const auto& [name, text] : session.facts()) fmt::print("  {:<14} {}\n", name, text);

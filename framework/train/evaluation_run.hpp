@@ -1,4 +1,4 @@
-// What looks at a model without training it: `sluice eval`, `sluice predict`, and `sluice check`.
+// What looks at a model without training it: `sluice eval`, `sluice predict`, `sluice check` and `sluice plan`.
 #pragma once
 
 #include "framework/report/reporter.hpp"
@@ -15,5 +15,8 @@ int run_prediction(const TrainRequest& request, Housekeeping& housekeeping, Repo
 
 // All that training does up to the first frame; prints what it will weigh.
 int run_check(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter);
+
+// The plan, why it is so, and what another budget would change; as tables or one JSON object.
+int run_plan(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter);
 
 }  // namespace sluice

@@ -1,9 +1,10 @@
-// Peak of a pass = what is fixed + what grows with the clips (affine from two clips on: FACTS). The microbatch itself is measured
-// where it fits; where it does not, two and three clips tell what it would need.
+// Each measurement is a pass of the real trainer over zeros, under a cap: what does not stay below it is not known, and no harm done.
 #include "framework/train/needs.hpp"
 
 #include <algorithm>
 #include <functional>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -11,6 +12,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
 
 #include <nlohmann/json.hpp>
@@ -90,170 +92,297 @@ std::uint64_t weight_bytes(Model& model) {
   return bytes;
 }
 
-// Bytes above what lives now, at the peak of the pass.
-std::uint64_t peak_of(const std::function<void()>& pass) {
-  auto& allocator = CappedAllocator::install();
-  const auto before = allocator.counters().live;
-  allocator.reset_peak();
-  pass();
-  return allocator.counters().peak - before;
-}
+// Reads the allocator at every border of a segment. Whatever lies between two of them counts to what came before.
+class Recorder final : public SegmentObserver {
+ public:
+  Recorder() : start_(CappedAllocator::install().counters().live) { CappedAllocator::install().reset_peak(); }
 
-std::uint64_t training_peak(const NeedsRequest& request, std::int64_t clips) {
-  LossOfZeros loss(*request.loss);
-  Step step(*request.model, loss, *request.optimizer, {clips, 0, request.classes});
-  const auto make = [&] { return request.train->zeros(clips, request.train->largest()); };
-  // From the second microbatch on, the gradients so far live beside the activations.
-  const std::size_t passes = request.cut.microbatch < request.batch_size ? 2 : 1;
-  const auto peak = peak_of([&] {
-    try {
-      step.accumulate(std::vector<std::function<Microbatch()>>(passes, make));
-    } catch (...) {
-      step.drop_gradients();
-      throw;
-    }
-  });
-  step.drop_gradients();
-  return peak;
-}
-
-std::uint64_t evaluation_peak(const NeedsRequest& request, std::int64_t clips) {
-  return peak_of([&] {
-    const at::NoGradGuard no_grad;
-    request.model->set_training(false);
-    const Microbatch microbatch = request.eval->zeros(clips, request.eval->largest());
-    PlainPass pass(false, microbatch.keys);
-    const Outputs outputs = request.model->forward(microbatch.inputs, pass);
-    if (request.loss) LossOfZeros(*request.loss)(outputs, microbatch.inputs, microbatch.host);
-  });
-}
-
-// Room for what differs between zeros and frames: blocks are whole pages, shapes that vary meet in another order.
-std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB; }
-
-struct Peak {
-  std::uint64_t bytes = 0;
-  std::uint64_t per_clip = 0;
-  bool measured = true;
-};
-
-Peak peak_at(const std::function<std::uint64_t(std::int64_t)>& measure, std::int64_t clips, std::uint64_t cap) {
-  auto& allocator = CappedAllocator::install();
-  allocator.set_cap(cap);
-  try {
-    const auto bytes = measure(clips);
-    allocator.set_cap(0);
-    return {bytes, bytes / static_cast<std::uint64_t>(clips), true};
-  } catch (const c10::OutOfMemoryError&) {
-    allocator.trim();
+  void begins(const std::string& path) override {
+    seen_.push_back(path);
+    if (!outermost(path)) return;
+    const auto before = lap();
+    if (!trace_.segments.empty()) trace_.segments.back().forward_peak = std::max(trace_.segments.back().forward_peak, before.peak);
+    SegmentTrace segment;
+    segment.name = path;
+    segment.forward_start = before.live;
+    segment.forward_peak = before.peak;
+    trace_.segments.push_back(std::move(segment));
   }
-  // The budget is too small. What would be enough is worth more bytes than were allowed, but none that others need.
-  allocator.set_cap(allocator.counters().live + free_memory() / 10 * 9);
-  try {
-    Peak peak;
-    if (clips <= 3) {
-      peak.bytes = measure(clips);
-      peak.per_clip = peak.bytes / static_cast<std::uint64_t>(clips);
+  void ends(const std::string& path, const std::vector<at::Tensor>& outputs) override {
+    if (!outermost(path)) return;
+    auto& segment = trace_.segments.back();
+    segment.forward_peak = std::max(segment.forward_peak, lap().peak);
+    std::set<const void*> storages;
+    for (const auto& output : outputs)
+      if (storages.insert(output.storage().unsafeGetStorageImpl()).second) segment.output += output.storage().nbytes();
+  }
+  void saves_output(const std::string& path) override { of(path).saves_output = true; }
+  void runs_again(const std::string& path, bool begins) override {
+    const auto now = lap();
+    auto& segment = of(path);
+    if (begins) {
+      backward_peak() = std::max(backward_peak(), now.peak);
+      segment.again_start = now.live;
     } else {
-      const auto two = measure(2), three = measure(3);
-      peak.per_clip = std::max(three, two) - two;
-      peak.bytes = std::max(two, three) + static_cast<std::uint64_t>(clips - 3) * peak.per_clip;
-      peak.measured = false;
+      segment.again_peak = now.peak;
+      segment.again_end = now.live;
+      in_backward_ = path;
     }
-    allocator.set_cap(0);
-    return peak;
-  } catch (const c10::OutOfMemoryError& error) {
-    allocator.set_cap(0);
-    throw Error(Code::configuration, "this machine has not enough free memory for even a few clips of this model: " + std::string(error.what_without_backtrace()),
-                "use fewer or smaller frames, or a smaller model");
   }
-}
+  // The pass is over.
+  [[nodiscard]] PassTrace finish(std::int64_t clips) {
+    const auto now = lap();
+    backward_peak() = std::max(backward_peak(), now.peak);
+    trace_.clips = clips;
+    trace_.peak = peak_;
+    return trace_;
+  }
+  // Above what lived at the beginning; and all of the tensors' memory, with what was kept for reuse.
+  [[nodiscard]] Weighed weighed() {
+    static_cast<void>(lap());
+    return {peak_, footprint_};
+  }
+  [[nodiscard]] const std::vector<std::string>& seen() const { return seen_; }
+
+ private:
+  struct Lap {
+    std::uint64_t live = 0, peak = 0;
+  };
+  static bool outermost(const std::string& path) { return path.find('/') == std::string::npos; }
+  Lap lap() {
+    auto& allocator = CappedAllocator::install();
+    const auto now = allocator.counters();
+    allocator.reset_peak();
+    const Lap lap{now.live - std::min(now.live, start_), now.peak - std::min(now.peak, start_)};
+    peak_ = std::max(peak_, lap.peak);
+    footprint_ = std::max(footprint_, now.footprint);
+    return lap;
+  }
+  SegmentTrace& of(const std::string& path) {
+    return *std::find_if(trace_.segments.begin(), trace_.segments.end(), [&](const SegmentTrace& segment) { return segment.name == path; });
+  }
+  // Of the part of the backward pass that is going on.
+  std::uint64_t& backward_peak() { return in_backward_.empty() ? trace_.rest_peak : of(in_backward_).backward_peak; }
+
+  std::uint64_t start_;
+  std::uint64_t peak_ = 0, footprint_ = 0;
+  PassTrace trace_;
+  std::string in_backward_;
+  std::vector<std::string> seen_;
+};
 
 }  // namespace
 
-TensorNeeds measure_needs(const NeedsRequest& request) {
+std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB; }
+
+NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key)
+    : request_(std::move(request)), folder_(std::move(folder)), key_("2 " + std::move(key)) {
+  if (recall()) return;
+  auto& allocator = CappedAllocator::install();
+  allocator.trim();
+  const auto now = allocator.counters();
+  const auto resident = resident_bytes();
+  fixed_.base = resident - std::min(resident, now.live);
+  fixed_.parameters = now.of(Account::parameters);
+  fixed_.optimizer = now.of(Account::optimizer);
+  if (request_.train) fixed_.gradients = weight_bytes(*request_.model);
+}
+
+std::uint64_t NeedsMeter::to_spare() { return free_memory() / 10 * 9; }
+
+// Nothing where memory was short; another failure is thrown on.
+std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, const std::function<Weighed()>& pass) {
+  if (request_.progress) request_.progress();
   auto& allocator = CappedAllocator::install();
   const SameRandomNumbers same_random_numbers;
-  const SameStatistics same_statistics(*request.model);
-  TensorNeeds needs;
+  const SameStatistics same_statistics(*request_.model);
   allocator.trim();
-  const auto start = allocator.counters();
-  const auto resident = resident_bytes();
+  const auto live = allocator.counters().live;
   const bool new_peak = reset_peak_resident();
-  needs.base = resident - std::min(resident, start.live);
-  needs.parameters = start.of(Account::parameters);
-  needs.optimizer = start.of(Account::optimizer);
-  if (request.train) needs.gradients = weight_bytes(*request.model);
-
-  const std::uint64_t taken = needs.base + request.others;
-  const std::uint64_t cap = request.host_ram > taken ? std::max(request.host_ram - taken, start.live + 1) : start.live + 1;
-  std::uint64_t footprint = start.live;
-  const auto pass = [&](const std::function<std::uint64_t(std::int64_t)>& measure, std::int64_t clips) {
-    const Peak peak = peak_at(measure, clips, cap);
-    footprint = std::max(footprint, allocator.counters().peak);
-    allocator.reset_peak();
-    needs.measured = needs.measured && peak.measured;
-    return peak;
-  };
-  if (request.train) {
-    const Peak peak = pass([&](std::int64_t clips) { return training_peak(request, clips); }, request.cut.microbatch);
-    const auto bytes = with_margin(peak.bytes);
-    needs.activations = bytes - std::min(bytes, needs.gradients);
-    needs.per_clip = peak.per_clip;
+  allocator.set_cap(live + std::max<std::uint64_t>(cap, 1));
+  ++passes_;
+  std::optional<Weighed> weighed;
+  try {
+    weighed = pass();
+  } catch (const c10::OutOfMemoryError&) {
+  } catch (...) {
+    allocator.set_cap(0);
+    throw;
   }
-  if (request.eval) {
-    const Peak peak = pass([&](std::int64_t clips) { return evaluation_peak(request, clips); }, request.cut.eval_microbatch);
-    const auto bytes = with_margin(peak.bytes), training = needs.activations + needs.gradients;
-    if (bytes > training) needs.activations = bytes - needs.gradients;
-    if (!request.train) needs.per_clip = peak.per_clip;
-  }
-  const auto peak_resident = new_peak ? peak_resident_bytes() : resident_bytes();
-  const auto beside = peak_resident - std::min(peak_resident, footprint);
-  needs.runtime = beside - std::min(beside, needs.base);
+  allocator.set_cap(0);
+  const auto peak = new_peak ? peak_resident_bytes() : resident_bytes();
   allocator.trim();
-  return needs;
+  if (!weighed) return std::nullopt;
+  const auto beside = peak - std::min(peak, weighed->footprint);
+  fixed_.runtime = std::max(fixed_.runtime, beside - std::min(beside, fixed_.base));
+  const auto bytes = with_margin(weighed->bytes);
+  return bytes <= cap ? std::optional(bytes) : std::nullopt;
+}
+
+void NeedsMeter::train_once(std::int64_t clips, const Checkpointing& checkpointing, SegmentObserver& observer) {
+  LossOfZeros loss(*request_.loss);
+  StepOptions options;
+  options.microbatch = clips;
+  options.classes = request_.classes;
+  options.checkpointing = checkpointing;
+  options.observer = &observer;
+  Step step(*request_.model, loss, *request_.optimizer, options);
+  try {
+    if (!request_.one_pass)
+      for (auto& weight : request_.model->weights())
+        if (weight.tensor.requires_grad()) weight.tensor.mutable_grad() = at::zeros_like(weight.tensor);
+    step.add_gradients({[&] { return request_.train->zeros(clips, request_.train->largest()); }});
+  } catch (...) {
+    step.drop_gradients();
+    throw;
+  }
+  step.drop_gradients();
+}
+
+std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std::uint64_t cap) {
+  for (const auto& known : trained_)
+    if (known.microbatch == plan.microbatch && known.checkpointing == plan.checkpointing) return known.bytes <= cap ? std::optional(known.bytes) : std::nullopt;
+  const auto bytes = measure(cap, [&] {
+    Recorder recorder;
+    train_once(plan.microbatch, plan.checkpointing, recorder);
+    segments_ = recorder.seen();
+    return recorder.weighed();
+  });
+  if (bytes) trained_.push_back({plan.microbatch, plan.checkpointing, *bytes});
+  return bytes;
+}
+
+std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uint64_t cap) {
+  for (const auto& known : evaluated_)
+    if (known.clips == clips) return known.bytes <= cap ? std::optional(known.bytes) : std::nullopt;
+  const auto bytes = measure(cap, [&] {
+    Recorder recorder;
+    const at::NoGradGuard no_grad;
+    request_.model->set_training(false);
+    const Microbatch microbatch = request_.eval->zeros(clips, request_.eval->largest());
+    MicrobatchPass pass(false, microbatch.keys);
+    const Outputs outputs = request_.model->forward(microbatch.inputs, pass);
+    if (request_.loss) LossOfZeros(*request_.loss)(outputs, microbatch.inputs, microbatch.host);
+    return recorder.weighed();
+  });
+  if (bytes) evaluated_.push_back({clips, *bytes});
+  return bytes;
+}
+
+std::optional<PassTrace> NeedsMeter::trace(std::int64_t clips, std::uint64_t cap) {
+  std::optional<PassTrace> trace;
+  const auto bytes = measure(cap, [&] {
+    Recorder recorder;
+    train_once(clips, {true, {}}, recorder);
+    segments_ = recorder.seen();
+    trace = recorder.finish(clips);
+    return recorder.weighed();
+  });
+  return bytes ? trace : std::nullopt;
+}
+
+const MemoryModel* NeedsMeter::model(std::uint64_t cap) {
+  if (model_) return &*model_;
+  if (traces_.empty()) {
+    std::vector<PassTrace> traces;
+    for (const std::int64_t clips : {2, 3, 1}) {
+      if (clips == 1 && request_.one_pass && request_.batch_size > 1) break;  // no plan has it
+      auto one = trace(clips, cap);
+      if (!one) return nullptr;
+      traces.push_back(std::move(*one));
+    }
+    traces_ = std::move(traces);
+  }
+  model_.emplace(traces_.at(0), traces_.at(1), traces_.size() > 2 ? std::optional(traces_[2]) : std::nullopt);
+  return &*model_;
 }
 
 namespace {
 
+using Json = nlohmann::json;
+
 std::filesystem::path file_of(const std::filesystem::path& folder, const std::string& key) { return folder / ("needs-" + hash_of(key) + ".json"); }
+
+Json to_json(const PassTrace& trace) {
+  Json segments = Json::array();
+  for (const auto& s : trace.segments)
+    segments.push_back({{"name", s.name}, {"forward", {s.forward_start, s.forward_peak}}, {"again", {s.again_start, s.again_peak, s.again_end}},
+                        {"backward_peak", s.backward_peak}, {"output", s.output}, {"saves_output", s.saves_output}});
+  return {{"clips", trace.clips}, {"segments", segments}, {"rest_peak", trace.rest_peak}, {"peak", trace.peak}};
+}
+
+PassTrace trace_from(const Json& json) {
+  PassTrace trace;
+  trace.clips = json.at("clips");
+  trace.rest_peak = json.at("rest_peak");
+  trace.peak = json.at("peak");
+  for (const auto& item : json.at("segments")) {
+    SegmentTrace s;
+    s.name = item.at("name");
+    s.forward_start = item.at("forward").at(0);
+    s.forward_peak = item.at("forward").at(1);
+    s.again_start = item.at("again").at(0);
+    s.again_peak = item.at("again").at(1);
+    s.again_end = item.at("again").at(2);
+    s.backward_peak = item.at("backward_peak");
+    s.output = item.at("output");
+    s.saves_output = item.at("saves_output");
+    trace.segments.push_back(std::move(s));
+  }
+  return trace;
+}
 
 }  // namespace
 
-std::optional<TensorNeeds> recall_needs(const std::filesystem::path& folder, const std::string& key) {
-  if (folder.empty()) return std::nullopt;
+bool NeedsMeter::recall() {
+  if (folder_.empty()) return false;
   try {
-    const auto json = nlohmann::json::parse(read_file(system_disk(), file_of(folder, key), MiB));
-    if (json.at("key").get<std::string>() != key) return std::nullopt;
-    TensorNeeds needs;
-    needs.base = json.at("base");
-    needs.runtime = json.at("runtime");
-    needs.parameters = json.at("parameters");
-    needs.gradients = json.at("gradients");
-    needs.optimizer = json.at("optimizer");
-    needs.activations = json.at("activations");
-    needs.per_clip = json.at("per_clip");
-    needs.measured = json.at("measured");
-    return needs;
+    const auto json = Json::parse(read_file(system_disk(), file_of(folder_, key_), 16 * MiB));
+    if (json.at("key").get<std::string>() != key_) return false;
+    TensorNeeds fixed;
+    fixed.base = json.at("base");
+    fixed.runtime = json.at("runtime");
+    fixed.parameters = json.at("parameters");
+    fixed.gradients = json.at("gradients");
+    fixed.optimizer = json.at("optimizer");
+    std::vector<Training> trained;
+    for (const auto& item : json.at("training"))
+      trained.push_back({item.at("microbatch"), {item.at("all"), item.at("checkpoint").get<std::set<std::string, std::less<>>>()}, item.at("bytes")});
+    std::vector<Evaluated> evaluated;
+    for (const auto& item : json.at("evaluation")) evaluated.push_back({item.at("clips"), item.at("bytes")});
+    std::vector<PassTrace> traces;
+    for (const auto& item : json.at("traces")) traces.push_back(trace_from(item));
+    if (traces.size() == 1 || traces.size() > 3) return false;
+    segments_ = json.at("segments").get<std::vector<std::string>>();
+    fixed_ = fixed;
+    trained_ = std::move(trained);
+    evaluated_ = std::move(evaluated);
+    traces_ = std::move(traces);
+    return true;
   } catch (const std::exception&) {
-    return std::nullopt;
+    return false;
   }
 }
 
-void remember_needs(const std::filesystem::path& folder, const std::string& key, const TensorNeeds& needs) {
-  if (folder.empty()) return;
-  const nlohmann::json json{{"key", key},
-                            {"base", needs.base},
-                            {"runtime", needs.runtime},
-                            {"parameters", needs.parameters},
-                            {"gradients", needs.gradients},
-                            {"optimizer", needs.optimizer},
-                            {"activations", needs.activations},
-                            {"per_clip", needs.per_clip},
-                            {"measured", needs.measured}};
+void NeedsMeter::remember() const {
+  if (folder_.empty() || passes_ == 0) return;
+  Json json{{"key", key_},
+            {"base", fixed_.base},
+            {"runtime", fixed_.runtime},
+            {"parameters", fixed_.parameters},
+            {"gradients", fixed_.gradients},
+            {"optimizer", fixed_.optimizer},
+            {"segments", segments_},
+            {"training", Json::array()},
+            {"evaluation", Json::array()},
+            {"traces", Json::array()}};
+  for (const auto& item : trained_)
+    json["training"].push_back({{"microbatch", item.microbatch}, {"all", item.checkpointing.all}, {"checkpoint", item.checkpointing.names}, {"bytes", item.bytes}});
+  for (const auto& item : evaluated_) json["evaluation"].push_back({{"clips", item.clips}, {"bytes", item.bytes}});
+  for (const auto& item : traces_) json["traces"].push_back(to_json(item));
   try {
-    make_folders(system_disk(), folder);
-    write_file(system_disk(), file_of(folder, key), json.dump(1));
+    make_folders(system_disk(), folder_);
+    write_file(system_disk(), file_of(folder_, key_), json.dump(1));
   } catch (const std::exception&) {
   }
 }

@@ -1,13 +1,22 @@
-// What the tensors of a run need: measured by one microbatch of zeros at the largest shapes, kept for the next start.
+// What the tensors of a run need, measured: single passes over zeros at the largest shapes. What was measured once is kept for the
+// next start.
+//
+//   NeedsMeter meter(request, cache_folder(), key);
+//   meter.training({.microbatch = 4}, 700 * MiB);   // bytes at the peak of a pass, or nothing where they are more
+//   meter.model(700 * MiB);                         // what other plans would need
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "framework/train/assemble.hpp"
-#include "framework/train/cut.hpp"
+#include "framework/train/memory_model.hpp"
+#include "framework/train/training_plan.hpp"
 
 #include <sluice/torch/network.hpp>
 #include <sluice/torch/training.hpp>
@@ -21,9 +30,17 @@ struct TensorNeeds {
   std::uint64_t gradients = 0;
   std::uint64_t optimizer = 0;
   std::uint64_t activations = 0;  // at the peak, of training or evaluation
-  std::uint64_t per_clip = 0;     // of the activations, for each clip of the microbatch
-  bool measured = true;           // false: worked out from smaller microbatches, for the whole did not fit
   [[nodiscard]] std::uint64_t tensors() const { return parameters + gradients + optimizer + activations; }
+};
+
+// Room for what differs between zeros and frames, or between a prediction and a measurement: blocks are whole pages, shapes that
+// vary meet in another order.
+[[nodiscard]] std::uint64_t with_margin(std::uint64_t bytes);
+
+// What a pass showed: tensor bytes at its peak above what lived before, and all memory of tensors with what was kept for reuse.
+struct Weighed {
+  std::uint64_t bytes = 0;
+  std::uint64_t footprint = 0;
 };
 
 struct NeedsRequest {
@@ -32,18 +49,64 @@ struct NeedsRequest {
   Optimizer* optimizer = nullptr;
   const Assembler* train = nullptr;  // null: no training, evaluation alone
   const Assembler* eval = nullptr;   // null: no evaluation
-  Cut cut;
   std::int64_t batch_size = 1;
   std::int64_t classes = 0;
-  std::uint64_t host_ram = 0;  // the measurement itself stays below it, unless it shows that the budget is too small
-  std::uint64_t others = 0;    // of it, what is spoken for beside tensors and libraries
+  bool one_pass = true;              // a batch is one microbatch; otherwise the gradients of earlier ones live beside each
+  std::function<void()> progress{};  // before each pass
 };
 
-// Weights, statistics, optimizer state and the random generator are as before.
-[[nodiscard]] TensorNeeds measure_needs(const NeedsRequest& request);
+class NeedsMeter {
+ public:
+  // A file for each key in `folder`; an empty folder keeps nothing. What cannot be read or written is as if it were not there.
+  NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key);
 
-// A file for each key in `folder`; an empty folder keeps nothing. What cannot be read or written is as if it were not there.
-[[nodiscard]] std::optional<TensorNeeds> recall_needs(const std::filesystem::path& folder, const std::string& key);
-void remember_needs(const std::filesystem::path& folder, const std::string& key, const TensorNeeds& needs);
+  // All but the activations; `runtime` is the most that a pass has shown so far.
+  [[nodiscard]] const TensorNeeds& fixed() const { return fixed_; }
+
+  // Bytes above parameters and optimizer, gradients among them, at the peak of a microbatch, with their margin; nothing where they
+  // are more than `cap`.
+  // Weights, statistics, optimizer state and random numbers are as before.
+  [[nodiscard]] std::optional<std::uint64_t> training(const TrainingPlan& plan, std::uint64_t cap);
+  [[nodiscard]] std::optional<std::uint64_t> evaluation(std::int64_t clips, std::uint64_t cap);
+
+  // From passes of two, three and, where a plan may have it, one clip within `cap`; null where they need more.
+  [[nodiscard]] const MemoryModel* model(std::uint64_t cap);
+  // All that a training pass ran, by path; known after the first.
+  [[nodiscard]] const std::vector<std::string>& segments() const { return segments_; }
+
+  [[nodiscard]] bool has_training() const { return request_.train != nullptr; }
+  [[nodiscard]] bool has_evaluation() const { return request_.eval != nullptr; }
+  [[nodiscard]] int passes() const { return passes_; }  // measured by this process
+  void remember() const;
+
+  // As much as a measurement may take that goes beyond a budget to find out which one works: what the machine or cgroup has to spare.
+  [[nodiscard]] static std::uint64_t to_spare();
+
+ private:
+  struct Training {
+    std::int64_t microbatch = 0;
+    Checkpointing checkpointing;
+    std::uint64_t bytes = 0;
+  };
+  struct Evaluated {
+    std::int64_t clips = 0;
+    std::uint64_t bytes = 0;
+  };
+  bool recall();
+  std::optional<std::uint64_t> measure(std::uint64_t cap, const std::function<Weighed()>& pass);
+  void train_once(std::int64_t clips, const Checkpointing& checkpointing, SegmentObserver& observer);
+  [[nodiscard]] std::optional<PassTrace> trace(std::int64_t clips, std::uint64_t cap);
+
+  NeedsRequest request_;
+  std::filesystem::path folder_;
+  std::string key_;
+  TensorNeeds fixed_;
+  std::vector<Training> trained_;
+  std::vector<Evaluated> evaluated_;
+  std::vector<PassTrace> traces_;
+  std::optional<MemoryModel> model_;
+  std::vector<std::string> segments_;
+  int passes_ = 0;
+};
 
 }  // namespace sluice

@@ -59,9 +59,8 @@ void check_names(const std::vector<NamedTensor>& tensors, std::set<std::string>&
 }  // namespace
 
 bool wants_channels_last(const Pipeline& pipeline) {
-  const Member* pinned = find(pipeline.plan, "layout");
-  const std::string* layout = pinned ? as_text(pinned->value) : nullptr;
-  if (layout && *layout != "auto") return *layout == "channels_last";
+  const auto& pinned = pipeline.plan.layout.value;
+  if (pinned != "auto") return pinned == "channels_last";
   return pipeline.model.input.layout != "contiguous";
 }
 

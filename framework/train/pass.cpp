@@ -1,8 +1,9 @@
-// Segments run straight through; draws are keyed by (sample, segment, draw).
+// Draws are keyed by (sample, segment, draw).
 #include "framework/train/pass.hpp"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/where.h>
 
 #include <sluice/error.hpp>
@@ -22,16 +23,46 @@ std::uint64_t hash_of(std::string_view text) {
 
 }  // namespace
 
-Pass::Tensors PlainPass::run_segment(std::string_view name, Function function, Tensors inputs) {
-  const auto found = runs_.emplace(std::string(name), 0).first;
-  const Place outside = place_;
-  place_ = {mix_bits(outside.segment ^ hash_of(name)) + found->second++, 0};
-  Tensors out = function(inputs);
-  place_ = outside;
+// Where it draws from and what is drawn there is the same each time it is called with this place.
+Pass::Tensors MicrobatchPass::run_at(Place place, const Function& function, const Tensors& inputs) {
+  std::swap(place, place_);
+  try {
+    Tensors out = function(inputs);
+    std::swap(place, place_);
+    return out;
+  } catch (...) {
+    std::swap(place, place_);
+    throw;
+  }
+}
+
+Pass::Tensors MicrobatchPass::run_segment(std::string_view name, Function function, Tensors inputs) {
+  const auto count = ++place_.runs.emplace(std::string(name), 0).first->second;
+  Place place;
+  place.segment = mix_bits(place_.segment ^ hash_of(name)) + count - 1;
+  place.path = (place_.path.empty() ? "" : place_.path + "/") + std::string(name) + (count > 1 ? "#" + std::to_string(count) : "");
+  const Checkpointing* plan = options_.checkpointing;
+  const bool checkpoint = plan && !place_.checkpointed && at::GradMode::is_enabled() && ((plan->all && place_.path.empty()) || plan->names.contains(place.path));
+  place.checkpointed = checkpoint || place_.checkpointed;
+  const std::string path = place.path;
+  if (options_.observer) options_.observer->begins(path);
+  Tensors out;
+  if (checkpoint) {
+    SegmentRun run;
+    run.name = path;
+    run.function = [this, place, function = std::move(function)](const Tensors& in) { return run_at(place, function, in); };
+    run.inputs = std::move(inputs);
+    run.statistics = options_.statistics;
+    run.observer = options_.observer;
+    out = run_checkpointed(std::move(run));
+  } else {
+    out = run_at(std::move(place), function, inputs);
+  }
+  if (options_.observer) options_.observer->ends(path, out);
   return out;
 }
 
-at::Tensor PlainPass::run_dropout(const at::Tensor& x, double p, bool whole_sample) {
+at::Tensor MicrobatchPass::run_dropout(const at::Tensor& x, double p, bool whole_sample) {
   if (!(p >= 0 && p < 1)) throw Error(Code::configuration, "dropout takes a probability in [0, 1), not " + std::to_string(p));
   if (!training_ || p == 0) return x;
   if (x.dim() == 0 || x.size(0) != static_cast<std::int64_t>(keys_.size()))

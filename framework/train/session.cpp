@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
@@ -173,11 +174,12 @@ void Session::build(const Options& options) {
   check_best_metric(pipeline.eval.best.value, metric_names(metrics), pipeline.eval.best.place.text());
 
   const bool frozen = pipeline.model.batch_norm.mode == BatchNormConfig::Mode::frozen;
-  cut = choose_cut(pipeline, !options.training || frozen ? 0 : model->batch_norms(false));
+  limits_ = plan_limits(pipeline, !options.training || frozen ? 0 : model->batch_norms(false), options.saved_microbatch);
   // What predict is given may be fewer videos than a batch, and they need not go together.
-  if (options.source) cut.eval_microbatch = sizes_differ(val_streams) ? 1 : std::min(cut.eval_microbatch, std::max<std::int64_t>(1, dataset->samples(Split::val)));
+  if (options.source && sizes_differ(val_streams)) limits_.eval_microbatch = 1;
+  if (options.source) limits_.batch = std::min(limits_.batch, std::max<std::int64_t>(1, dataset->samples(Split::val)));
   if (options.training) check_sizes(train_streams, pipeline.batch.size.value);
-  check_sizes(val_streams, cut.eval_microbatch);
+  check_sizes(val_streams, limits_.eval_microbatch == 0 ? limits_.batch : limits_.eval_microbatch);
   InputConfig input = pipeline.model.input;
   input.layout = wants_channels_last(pipeline) ? "channels_last" : "contiguous";
   if (options.training) train_assembler = std::make_unique<Assembler>(Assembler::Options{train_streams, input, device});
@@ -185,8 +187,8 @@ void Session::build(const Options& options) {
 }
 
 std::string Session::needs_key(const Options& options) const {
-  std::string key = fmt::format("1 torch {} {} threads {} train {} of {} eval {} layout {} norm {}.{}\n", TORCH_VERSION, device.str(), pipeline.budget.compute_threads.value,
-                                options.training ? cut.microbatch : 0, pipeline.batch.size.value, eval_assembler ? cut.eval_microbatch : 0,
+  std::string key = fmt::format("torch {} {} threads {} train {} passes {} of {} eval {} layout {} norm {}.{}\n", TORCH_VERSION, device.str(), pipeline.budget.compute_threads.value,
+                                options.training, limits_.one_pass() ? "one" : "several", pipeline.batch.size.value, eval_assembler != nullptr,
                                 wants_channels_last(pipeline), static_cast<int>(pipeline.model.batch_norm.mode), pipeline.model.batch_norm.group);
   key += streams_text(train_streams) + "\n" + streams_text(val_streams) + "\n" + join(dataset->classes(), ",") + "\n";
   key += fmt::format("{} {}\n", dataset->samples(Split::train), dataset->samples(Split::val));
@@ -202,16 +204,14 @@ std::string Session::needs_key(const Options& options) const {
   return key;
 }
 
-void Session::fit(const Options& options) {
-  const std::uint64_t free = free_memory();
-  const std::uint64_t host_ram = pipeline.budget.host_ram.value != 0 ? pipeline.budget.host_ram.value : free / 10 * 8;
+// What samples need beside tensors, for an evaluation of that many clips at a time; and the reserve.
+BudgetNeeds Session::needs_of_samples(std::int64_t eval_microbatch) const {
   const std::int64_t size = pipeline.batch.size.value, workers = pipeline.budget.workers.value;
-
   BudgetNeeds all;
   all.useful_samples = 0;
   std::vector<Demand> demands;
   if (train_assembler) demands.push_back({size, sample_bounds(*dataset, stages, Split::train, no_cap, size)});
-  if (eval_assembler) demands.push_back({cut.eval_microbatch, sample_bounds(*dataset, stages, Split::val, no_cap, cut.eval_microbatch)});
+  if (eval_assembler) demands.push_back({eval_microbatch, sample_bounds(*dataset, stages, Split::val, no_cap, eval_microbatch)});
   set_smallest(all, demands, allowed_failures() - static_cast<std::int64_t>(dataset->failed().size()));
   for (const auto& [batch, bounds] : demands) {
     // Two batches ahead, one at work, and a clip for each worker.
@@ -219,42 +219,79 @@ void Session::fit(const Options& options) {
     all.useful_samples = std::max({all.useful_samples, ahead, bounds.smallest_all});
   }
   all[Account::reserve] = reserve_bytes(workers);
+  return all;
+}
 
-  const std::string key = needs_key(options);
-  if (const auto known = recall_needs(cache, key)) {
-    needs = *known;
-  } else {
-    NeedsRequest request{model.get(), loss.get(), optimizer.get(), train_assembler.get(), eval_assembler.get(), cut, size, classes(), host_ram,
-                         all.smallest_samples + all[Account::reserve]};
-    needs = measure_needs(request);
-    remember_needs(cache, key, needs);
-  }
-  all[Account::base] = needs.base;
-  all[Account::runtime] = needs.runtime;
-  all[Account::parameters] = needs.parameters;
-  all[Account::gradients] = needs.gradients;
-  all[Account::optimizer] = needs.optimizer;
-  all[Account::activations] = needs.activations;
+// What would make a pipeline fit that does not, beside a larger budget: what changes nothing that is learnt first.
+std::string Session::smaller_hint(std::uint64_t beside) const {
+  if (!train_assembler) return {};
+  const auto& norm = pipeline.model.batch_norm;
+  if (limits_.checkpoint.mode == SegmentChoice::Mode::none || limits_.checkpoint.mode == SegmentChoice::Mode::named) return "; or plan.checkpoint = \"auto\", which learns the same";
+  if (model->batch_norms(false) == 0 || norm.mode == BatchNormConfig::Mode::frozen)
+    return pipeline.batch.microbatch.value > 1 ? "; or batch.microbatch = \"auto\", which learns the same" : "";
+  const std::int64_t whole = limits_.microbatches.back();
+  if (!planned.model || whole < 2) return {};
+  const std::uint64_t room = budget_bytes() > beside ? budget_bytes() - beside : 0;
+  std::int64_t group = whole - 1;
+  // The gradients of earlier groups live beside each.
+  while (group > 0 && with_margin(planned.model->smallest(group).peak) + planned.needs.gradients > room) --group;
+  if (group == 0) return {};
+  if (norm.mode == BatchNormConfig::Mode::group) return fmt::format("; or model.batch_norm = {{ group = {} }}, which is another network", group);
+  return fmt::format("; or, as batch norm over the whole batch keeps it in one piece: model.batch_norm = {{ group = {} }} (statistics over {} at a time), or \"frozen\"", group,
+                     counted(static_cast<std::uint64_t>(group), "clip"));
+}
 
+std::uint64_t Session::budget_bytes() const { return pipeline.budget.host_ram.value != 0 ? pipeline.budget.host_ram.value : free_memory() / 10 * 8; }
+
+void Session::fit(const Options& options) {
+  const std::uint64_t host_ram = budget_bytes();
+  std::map<std::int64_t, BudgetNeeds> of_samples;
+  const auto samples_for = [&](std::int64_t eval_microbatch) -> const BudgetNeeds& {
+    const auto known = of_samples.find(eval_microbatch);
+    return known != of_samples.end() ? known->second : of_samples.emplace(eval_microbatch, needs_of_samples(eval_microbatch)).first->second;
+  };
+
+  NeedsRequest request;
+  request.model = model.get();
+  request.loss = loss.get();
+  request.optimizer = optimizer.get();
+  request.train = train_assembler.get();
+  request.eval = eval_assembler.get();
+  request.batch_size = pipeline.batch.size.value;
+  request.classes = classes();
+  request.one_pass = limits_.one_pass();
+  request.progress = options.progress;
+  NeedsMeter meter(std::move(request), cache, needs_key(options));
+
+  PlanRequest wanted;
+  wanted.limits = limits_;
+  wanted.host_ram = host_ram;
+  wanted.reserve = reserve_bytes(pipeline.budget.workers.value);
+  wanted.samples = [&](std::int64_t eval_microbatch) { return SampleRoom{samples_for(eval_microbatch).smallest_samples, samples_for(eval_microbatch).useful_samples}; };
+  planned = make_plan(meter, wanted);
+  meter.remember();
+
+  const auto all_of = [&](const TrainingPlan& what, const TensorNeeds& tensors) {
+    BudgetNeeds all = samples_for(what.eval_microbatch);
+    all[Account::base] = tensors.base;
+    all[Account::runtime] = tensors.runtime;
+    all[Account::parameters] = tensors.parameters;
+    all[Account::gradients] = tensors.gradients;
+    all[Account::optimizer] = tensors.optimizer;
+    all[Account::activations] = tensors.activations;
+    return all;
+  };
   const std::string where = pipeline.budget.host_ram.place.text();
   try {
-    budget = divide_budget(host_ram, all, where);
+    const std::uint64_t smallest = divide_budget(host_ram, all_of(planned.smallest, planned.smallest_needs), where).smallest;
+    budget = divide_budget(host_ram, all_of(planned.plan, planned.needs), where);
+    budget.smallest = smallest;
   } catch (const Error& error) {
-    const std::uint64_t beside = all[Account::base] + all[Account::runtime] + all[Account::reserve] + all[Account::parameters] + all[Account::gradients] +
-                                 all[Account::optimizer] + all.smallest_samples;
-    const std::uint64_t fixed = needs.activations - std::min(needs.activations, needs.per_clip * static_cast<std::uint64_t>(cut.microbatch));
-    const std::uint64_t room = host_ram > beside + fixed ? host_ram - beside - fixed : 0;
-    const auto fits = std::min<std::int64_t>(cut.microbatch - 1, needs.per_clip == 0 ? 0 : static_cast<std::int64_t>(room / needs.per_clip));
-    std::string hint = error.hint();
-    const bool whole = train_assembler && pipeline.model.batch_norm.mode == BatchNormConfig::Mode::batch && model->batch_norms(false) > 0;
-    if (fits > 0 && whole)
-      hint += fmt::format("; or, as batch norm over the whole batch keeps it in one piece: model.batch_norm = {{ group = {} }} (statistics over {} at a time), or \"frozen\" with batch.microbatch = {}",
-                          fits, counted(static_cast<std::uint64_t>(fits), "clip"), fits);
-    else if (fits > 0 && train_assembler)
-      hint += fmt::format("; or batch.microbatch = {}, which learns the same", fits);
-    throw Error(error.code(), error.message(), hint, error.where());
+    const auto& tensors = planned.smallest_needs;
+    const std::uint64_t beside = tensors.base + tensors.runtime + tensors.parameters + tensors.optimizer + wanted.reserve + samples_for(planned.smallest.eval_microbatch).smallest_samples;
+    throw Error(error.code(), error.message(), error.hint() + smaller_hint(beside), error.where());
   }
-  CappedAllocator::install().set_cap(needs.tensors() + budget.unused);
+  CappedAllocator::install().set_cap(planned.needs.tensors() + budget.unused);
   samples = std::make_unique<Ledger>(budget.samples);
 }
 
@@ -263,7 +300,7 @@ Feed::Options Session::feed_options() const {
   options.workers = pipeline.budget.workers.value;
   options.in_flight = pipeline.budget.in_flight.value;
   options.batch_size = pipeline.batch.size.value;
-  options.eval_batch_size = cut.eval_microbatch;
+  options.eval_batch_size = planned.plan.eval_microbatch;
   options.drop_last = pipeline.batch.drop_last.value;
   options.seed = static_cast<std::uint64_t>(pipeline.run.seed.value);
   return options;
@@ -279,12 +316,12 @@ AccountBytes Session::accounts(bool peak) const {
   const auto now = CappedAllocator::install().counters();
   AccountBytes bytes{};
   const auto set = [&](Account account, std::uint64_t value) { bytes[static_cast<std::size_t>(account)] = value; };
-  set(Account::base, needs.base);
-  set(Account::runtime, needs.runtime);
+  set(Account::base, planned.needs.base);
+  set(Account::runtime, planned.needs.runtime);
   set(Account::parameters, now.of(Account::parameters));
   set(Account::optimizer, now.of(Account::optimizer));
   const std::uint64_t others = now.of(Account::parameters) + now.of(Account::optimizer);
-  const std::uint64_t gradients = peak ? needs.gradients : now.of(Account::gradients);
+  const std::uint64_t gradients = peak ? planned.needs.gradients : now.of(Account::gradients);
   const std::uint64_t total = peak ? now.peak : now.live;
   set(Account::gradients, std::min(gradients, total - std::min(total, others)));
   set(Account::activations, total - std::min(total, others + gradients));
@@ -305,7 +342,8 @@ std::vector<std::pair<std::string, std::string>> Session::facts() const {
   if (train_assembler) {
     const std::int64_t size = pipeline.batch.size.value;
     std::string batch = counted(static_cast<std::uint64_t>(size), "clip");
-    if (cut.microbatch < size) batch += fmt::format(", {} at a time", cut.microbatch);
+    if (planned.plan.microbatch < size) batch += fmt::format(", {} at a time", planned.plan.microbatch);
+    if (planned.plan.checkpointing.any()) batch += ", computed twice: " + text_of(planned.plan.checkpointing);
     out.emplace_back("batch", batch);
     if (pipeline.optimizer.lr_base_batch.value > 0)
       out.emplace_back("learning rate", fmt::format("{} x {} / {} = {}", optimizer->learning_rate(), size, pipeline.optimizer.lr_base_batch.value,
@@ -319,7 +357,7 @@ std::vector<std::pair<std::string, std::string>> Session::facts() const {
 RunState Session::state(const TrainRequest& request) const {
   RunState state;
   state.seed = pipeline.run.seed.value;
-  state.microbatch = cut.microbatch;
+  state.microbatch = planned.plan.microbatch;
   state.compute_threads = pipeline.budget.compute_threads.value;
   state.layout = wants_channels_last(pipeline) ? "channels_last" : "contiguous";
   state.device = c10::DeviceTypeName(device.type(), true);

@@ -17,10 +17,10 @@
 #include "framework/memory/budget.hpp"
 #include "framework/report/reporter.hpp"
 #include "framework/train/assemble.hpp"
-#include "framework/train/cut.hpp"
 #include "framework/train/entry.hpp"
 #include "framework/train/needs.hpp"
 #include "framework/train/parts.hpp"
+#include "framework/train/planner.hpp"
 #include "framework/train/run_state.hpp"
 
 namespace sluice {
@@ -33,6 +33,7 @@ class Session {
     bool starting_weights = true;  // model.weights; false where a checkpoint follows
     // Takes the place of the pipeline's source, with the classes to use; for predict.
     std::optional<Recipe> source{};
+    std::optional<std::int64_t> saved_microbatch{};  // of the run that is resumed
     std::function<void()> progress{};  // whenever something moved
   };
   Session(const TrainRequest& request, Reporter& reporter, Options options);
@@ -52,9 +53,8 @@ class Session {
   std::unique_ptr<Optimizer> optimizer;
   std::unique_ptr<Schedule> schedule;
   std::vector<NamedMetric> metrics;
-  Cut cut;
   std::unique_ptr<Assembler> train_assembler, eval_assembler;
-  TensorNeeds needs;
+  Planned planned;
   Budget budget;
   std::unique_ptr<Ledger> samples;
   std::vector<std::pair<std::string, double>> seconds;  // what each part of the start took
@@ -76,8 +76,12 @@ class Session {
   void open_data(Reporter& reporter, Options& options);
   void build(const Options& options);
   void fit(const Options& options);
+  [[nodiscard]] BudgetNeeds needs_of_samples(std::int64_t eval_microbatch) const;
+  [[nodiscard]] std::string smaller_hint(std::uint64_t beside) const;
+  [[nodiscard]] std::uint64_t budget_bytes() const;  // host_ram, or what "auto" stands for
   [[nodiscard]] std::int64_t allowed_failures() const;
   [[nodiscard]] std::string needs_key(const Options& options) const;
+  PlanLimits limits_;
 };
 
 }  // namespace sluice

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
@@ -16,11 +17,10 @@
 #include <sluice/error.hpp>
 
 #include "framework/train/capped_allocator.hpp"
-#include "framework/train/pass.hpp"
 
 namespace sluice {
 
-Step::Step(Model& model, Loss& loss, Optimizer& optimizer, StepOptions options) : model_(model), loss_(loss), optimizer_(optimizer), options_(options) {
+Step::Step(Model& model, Loss& loss, Optimizer& optimizer, StepOptions options) : model_(model), loss_(loss), optimizer_(optimizer), options_(std::move(options)) {
   for (auto& weight : model_.weights()) weights_.push_back(weight.tensor);
   for (auto& statistic : model_.statistics()) statistics_.push_back(statistic.tensor);
 }
@@ -46,16 +46,20 @@ void Step::tag_gradients() {
 }
 
 StepResult Step::accumulate(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on) {
+  drop_gradients();
+  return add_gradients(microbatches, go_on);
+}
+
+StepResult Step::add_gradients(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on) {
   StepResult result;
   model_.set_training(true);
-  drop_gradients();
   at::Tensor sum;
   std::vector<std::pair<std::string, at::Tensor>> scalars;
   for (const auto& make : microbatches) {
     {
       const Microbatch microbatch = make();
       loss_.check(microbatch.host, options_.classes);
-      PlainPass pass(true, microbatch.keys);
+      MicrobatchPass pass(true, microbatch.keys, {&options_.checkpointing, statistics_, options_.observer});
       const Outputs outputs = model_.forward(microbatch.inputs, pass);
       LossValue value = loss_(outputs, microbatch.inputs, microbatch.host);
       if (!value.sum.defined() || value.sum.numel() != 1)

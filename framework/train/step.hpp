@@ -13,6 +13,7 @@
 #include <sluice/torch/training.hpp>
 
 #include "framework/train/assemble.hpp"
+#include "framework/train/pass.hpp"
 
 namespace sluice {
 
@@ -20,6 +21,8 @@ struct StepOptions {
   std::int64_t microbatch = 1;
   double clip_norm = 0;  // 0: no clipping
   std::int64_t classes = 0;
+  Checkpointing checkpointing{};
+  SegmentObserver* observer = nullptr;  // sees the segments of every pass
 };
 
 struct StepResult {
@@ -44,6 +47,8 @@ class Step {
 
   // The first half alone: gradients of the sums, not divided. For measuring and for tests.
   StepResult accumulate(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on = {});
+  // The same on top of the gradients that there are.
+  StepResult add_gradients(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on = {});
   // The second half: divides, clips, updates.
   void commit(StepResult& result, double lr);
   void drop_gradients();

@@ -36,11 +36,14 @@ class TrainingRun {
       : request_(request),
         housekeeping_(housekeeping),
         reporter_(reporter),
-        session_(request, reporter, {.progress = [&housekeeping] { housekeeping.progress(); }}),
+        store_(checkpoint_folder(request.pipeline->run.dir.value), {.keep = request.pipeline->checkpoint.keep.value}),
+        found_(request.resume ? store_.newest() : CheckpointStore::Found{}),
+        saved_(found_.checkpoint ? std::optional(run_state_from_json(found_.checkpoint->state())) : std::nullopt),
+        session_(request, reporter, session_options()),
         plan_{session_.pipeline.run.steps.value > 0 ? 0 : session_.pipeline.run.epochs.value, session_.pipeline.eval.every.value, session_.eval_assembler != nullptr},
-        store_(checkpoint_folder(session_.pipeline.run.dir.value), {.keep = session_.pipeline.checkpoint.keep.value}),
         best_(best_metric(), session_.pipeline.eval.patience.value),
-        step_(*session_.model, *session_.loss, *session_.optimizer, {session_.cut.microbatch, session_.pipeline.optimizer.clip_norm.value, session_.classes()}),
+        step_(*session_.model, *session_.loss, *session_.optimizer,
+              {session_.planned.plan.microbatch, session_.pipeline.optimizer.clip_norm.value, session_.classes(), session_.planned.plan.checkpointing}),
         identity_(session_.state(request)) {}
 
   int run() {
@@ -72,6 +75,13 @@ class TrainingRun {
   }
 
  private:
+  [[nodiscard]] Session::Options session_options() const {
+    Session::Options options;
+    options.progress = [this] { housekeeping_.progress(); };
+    if (saved_) options.saved_microbatch = saved_->microbatch;
+    return options;
+  }
+
   [[nodiscard]] std::string best_metric() const {
     const auto& named = session_.pipeline.eval.best.value;
     if (!named.empty() || session_.eval_assembler == nullptr) return named;
@@ -95,19 +105,18 @@ class TrainingRun {
   void restore() {
     std::int64_t from = 0;
     if (request_.resume) {
-      auto found = store_.newest();
-      for (const auto& refused : found.refused) reporter_.warning(fmt::format("{} is passed over: {}", refused.path.string(), refused.why));
-      if (found.checkpoint) {
-        const RunState saved = run_state_from_json(found.checkpoint->state());
-        for (const auto& line : check_resume(saved, identity_, request_.force_threads)) reporter_.note("differs from the saved run: " + line);
-        const auto restored = restore_checkpoint(*found.checkpoint, *session_.model, *session_.optimizer);
+      for (const auto& refused : found_.refused) reporter_.warning(fmt::format("{} is passed over: {}", refused.path.string(), refused.why));
+      if (found_.checkpoint) {
+        for (const auto& line : check_resume(*saved_, identity_, request_.force_threads)) reporter_.note("differs from the saved run: " + line);
+        const auto restored = restore_checkpoint(*found_.checkpoint, *session_.model, *session_.optimizer);
         cursor_ = restored.state.cursor;
         step_count_ = from = restored.state.step;
         failures_ = restored.state.failures;
         evaluated_at_ = restored.state.evaluated_at;
         stage_states_ = restored.stages;
-        if (saved.best_metric == best_.metric()) best_.restore(saved.best, saved.without_better);
+        if (saved_->best_metric == best_.metric()) best_.restore(saved_->best, saved_->without_better);
         resumed_ = true;
+        found_.checkpoint.reset();
       } else {
         reporter_.note("there is no checkpoint to resume from: starting afresh");
         for (const auto& aside : checkpoints_set_aside()) reporter_.note(fmt::format("an earlier run's is set aside as {}: rename it to {} to go on from it", aside.string(), name_before(aside)));
@@ -325,9 +334,11 @@ class TrainingRun {
   const TrainRequest& request_;
   Housekeeping& housekeeping_;
   Reporter& reporter_;
+  CheckpointStore store_;
+  CheckpointStore::Found found_;     // what is resumed
+  std::optional<RunState> saved_;    // of it
   Session session_;
   PhasePlan plan_;
-  CheckpointStore store_;
   BestSoFar best_;
   Step step_;
   RunState identity_;

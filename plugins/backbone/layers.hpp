@@ -15,6 +15,8 @@
 #include <torch/nn/init.h>
 #include <torch/nn/modules/batchnorm.h>
 
+#include <sluice/torch/pass.hpp>
+
 namespace sluice::backbone {
 
 using Size3 = std::array<std::int64_t, 3>;  // time, height, width
@@ -49,6 +51,11 @@ class Chain : public torch::nn::Module {
 
   at::Tensor forward(at::Tensor x) const {
     for (const auto& step : steps_) x = step(x);
+    return x;
+  }
+  // Each step a segment: NAME.0, NAME.1, ...
+  at::Tensor forward(at::Tensor x, Pass& pass, const std::string& name) const {
+    for (std::size_t i = 0; i < steps_.size(); ++i) x = pass.segment(name + "." + std::to_string(i), [step = steps_[i]](const at::Tensor& in) { return step(in); }, x);
     return x;
   }
 

@@ -105,7 +105,7 @@ class R3d : public Module<Backbone> {
   at::Tensor forward(const at::Tensor& clip, Pass& pass) override {
     at::Tensor x = pass.segment("stem", [stem = stem_](const at::Tensor& in) { return stem->forward(in); }, clip);
     for (std::size_t i = 0; i < stages_.size(); ++i)
-      x = pass.segment("layer" + std::to_string(i + 1), [stage = stages_[i]](const at::Tensor& in) { return stage->forward(in); }, x);
+      x = stages_[i]->forward(x, pass, "layer" + std::to_string(i + 1));
     return x;
   }
   std::int64_t channels() const override { return channels_; }

@@ -44,7 +44,7 @@ class Stage : public torch::nn::Module {
  public:
   Stage() : blocks_(register_module("res_blocks", std::make_shared<Chain>())) {}
   void add(std::shared_ptr<Block> block) { blocks_->add(std::move(block)); }
-  at::Tensor forward(const at::Tensor& x) const { return blocks_->forward(x); }
+  at::Tensor forward(const at::Tensor& x, Pass& pass, const std::string& name) const { return blocks_->forward(x, pass, name + ".res_blocks"); }
 
  private:
   std::shared_ptr<Chain> blocks_;
@@ -76,7 +76,7 @@ class SlowR50 : public Module<Backbone> {
   at::Tensor forward(const at::Tensor& clip, Pass& pass) override {
     at::Tensor x = pass.segment("blocks.0", [stem = stem_](const at::Tensor& in) { return stem->forward(in); }, clip);
     for (std::size_t i = 0; i < stages_.size(); ++i)
-      x = pass.segment("blocks." + std::to_string(i + 1), [stage = stages_[i]](const at::Tensor& in) { return stage->forward(in); }, x);
+      x = stages_[i]->forward(x, pass, "blocks." + std::to_string(i + 1));
     return x;
   }
   std::int64_t channels() const override { return 2048; }

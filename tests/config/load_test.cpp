@@ -74,7 +74,7 @@ TEST_CASE("words, sizes and short forms") {
   CHECK(p.stages[2].on == std::vector<std::string>{"front"});
   CHECK(p.run.name.value == "123");  // the shell has no quotes
   CHECK(p.environment.at("A") == "1");
-  CHECK(std::get<std::int64_t>(find(p.plan, "chunk")->value.data) == 16);
+  CHECK(p.plan.chunk.value == 16);
 }
 
 // The random numbers of a stage are keyed by its name: a second hflip must not reshuffle the first.
@@ -129,7 +129,7 @@ TEST_CASE("plugin paths are relative to their file and known before the plugins 
 TEST_CASE("the reference names every key with type, range and default") {
   const std::string page = key_reference();
   for (const char* row : {"| `workers` | whole number, 1 to 1024 | `2` |", "| `host_ram` | size like \"1536MiB\", at least 16.0 MiB, or \"auto\" | `\"auto\"` |", "| `epochs` | whole number, 1 to 1000000 |  |",
-                          "## [[stage]]", "| `only` | one of train, eval |", "## [model.input]", "| `average` | one of prob, score | `\"prob\"` |", "| `chunk` | \"auto\" or pinned |"}) {
+                          "## [[stage]]", "| `only` | one of train, eval |", "## [model.input]", "| `average` | one of prob, score | `\"prob\"` |", "| `chunk` | whole number, 1 to 1048576, or \"auto\" | `\"auto\"` |", "| `checkpoint` | auto, true, false or names | `\"auto\"` |"}) {
     CAPTURE(row);
     CHECK(page.find(row) != std::string::npos);
   }

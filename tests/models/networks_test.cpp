@@ -126,11 +126,11 @@ TEST_CASE("r3d_18 keeps no more bytes for the backward pass than PyTorch's own")
   CHECK(static_cast<double>(counter->live) <= published + 65536);
 }
 
-// Catches: stages that the plan cannot checkpoint, for no segment marks them.
-TEST_CASE("stem and stages are segments, under the names of their weights") {
+// Catches: blocks that the plan cannot checkpoint, for no segment marks them.
+TEST_CASE("stem and blocks are segments, under the names of their weights") {
   StraightPass pass;
-  static_cast<void>(recognizer(part("backbone.r3d", {{"depth", 10}, {"width", 4}}), 3)->forward(named("clip", at::zeros({2, 3, 8, 16, 16})), pass));
-  CHECK(pass.segments == std::vector<std::string>{"stem", "layer1", "layer2", "layer3", "layer4"});
+  static_cast<void>(recognizer(part("backbone.r3d", {{"depth", 18}, {"width", 4}}), 3)->forward(named("clip", at::zeros({2, 3, 8, 16, 16})), pass));
+  CHECK(pass.segments == std::vector<std::string>{"stem", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1", "layer4.0", "layer4.1"});
 }
 
 // Catches: dropout of its own making, whose draws would change with the microbatch; dropout after the layer instead of before.

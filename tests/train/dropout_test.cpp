@@ -40,13 +40,13 @@ at::Tensor network(const at::Tensor& x, Pass& pass) {
 TEST_CASE("microbatches of 1, 3 and 8 draw the same masks") {
   const at::Tensor x = at::ones({8, 4, 3, 5, 5});
   const auto all = keys(8);
-  PlainPass whole(true, all);
+  MicrobatchPass whole(true, all);
   const at::Tensor expected = network(x, whole);
   for (const std::int64_t cut : {1, 3, 8}) {
     std::vector<at::Tensor> parts;
     for (std::int64_t at = 0; at < 8; at += cut) {
       const std::int64_t n = std::min<std::int64_t>(cut, 8 - at);
-      PlainPass pass(true, {all.begin() + at, all.begin() + at + n});
+      MicrobatchPass pass(true, {all.begin() + at, all.begin() + at + n});
       parts.push_back(network(x.narrow(0, at, n), pass));
     }
     CHECK(at::cat(parts).equal(expected));
@@ -70,7 +70,7 @@ TEST_CASE("the loop and the device's operations give the same bits, in any layou
 // Mistake caught: a network that turns to another memory format behind a dropout, and to other kernels with it.
 TEST_CASE("the layout stays") {
   const at::Tensor x = at::ones({2, 3, 4, 6, 2}).contiguous(at::MemoryFormat::ChannelsLast3d);
-  PlainPass pass(true, keys(2));
+  MicrobatchPass pass(true, keys(2));
   CHECK(pass.dropout(x, 0.5).is_contiguous(at::MemoryFormat::ChannelsLast3d));
   CHECK(pass.drop_path(x, 0.5).is_contiguous(at::MemoryFormat::ChannelsLast3d));
 }
@@ -80,7 +80,7 @@ TEST_CASE("the share that is kept is 1 - p within five standard deviations, the 
   const double n = 4.0 * 100000;
   const at::Tensor x = at::ones({4, 100000});
   for (const double p : {0.1, 0.5, 0.8}) {
-    PlainPass pass(true, keys(4));
+    MicrobatchPass pass(true, keys(4));
     const at::Tensor first = pass.dropout(x, p), second = pass.dropout(x, p);
     const double kept = first.ne(0).sum().item<double>() / n;
     CHECK(std::abs(kept - (1 - p)) < 5 * std::sqrt(p * (1 - p) / n));
@@ -97,11 +97,11 @@ TEST_CASE("the share that is kept is 1 - p within five standard deviations, the 
 // Mistake caught: a gradient that passes where nothing passed forward.
 TEST_CASE("the gradient is the mask over 1 - p; evaluation and p = 0 change nothing") {
   const at::Tensor x = at::randn({3, 50}, at::kDouble).set_requires_grad(true);
-  PlainPass pass(true, keys(3));
+  MicrobatchPass pass(true, keys(3));
   const at::Tensor y = pass.dropout(x, 0.4);
   y.sum().backward();
   CHECK(x.grad().equal(y.detach().ne(0).to(at::kDouble) / 0.6));
-  PlainPass eval(false, keys(3));
+  MicrobatchPass eval(false, keys(3));
   CHECK(eval.dropout(x, 0.4).is_same(x));
   CHECK(pass.dropout(x, 0).is_same(x));
   CHECK_THROWS_AS(static_cast<void>(pass.dropout(x, 1.0)), Error);

@@ -72,7 +72,7 @@ at::Tensor logits_of(const FinishedSample& sample) {
   TinyModel model(3, at::kDouble);
   const Assembler assembler({clip_and_label(4, 6, 6), {}, at::kCPU, false});
   const std::span<const FinishedSample> one(&sample, 1);
-  PlainPass pass(false, {sample.key});
+  MicrobatchPass pass(false, {sample.key});
   return model.forward(assembler.assemble(one, assembler.extents(one)).inputs, pass).get("logits")[0];
 }
 

@@ -51,7 +51,7 @@ struct Setup {
 std::vector<at::Tensor> whole_batch_gradient(const std::vector<FinishedSample>& batch, double dropout = 0) {
   Setup setup(at::kDouble, dropout);
   const auto microbatch = setup.assembler.assemble(batch, setup.assembler.extents(batch));
-  PlainPass pass(true, microbatch.keys);
+  MicrobatchPass pass(true, microbatch.keys);
   const Outputs outputs = setup.model.forward(microbatch.inputs, pass);
   const at::Tensor labels = microbatch.inputs.get("label"), kept = labels.ge(0);
   const at::Tensor picked = at::log_softmax(outputs.get("logits"), 1).gather(1, labels.clamp_min(0).unsqueeze(1)).squeeze(1);
@@ -101,7 +101,7 @@ TEST_CASE("a mean of means is far from it") {
   const std::span<const FinishedSample> all = batch;
   for (std::size_t at = 0; at < 8; at += 2) {
     const auto microbatch = setup.assembler.assemble(all.subspan(at, 2), extents);
-    PlainPass pass(true, microbatch.keys);
+    MicrobatchPass pass(true, microbatch.keys);
     const auto value = setup.loss(setup.model.forward(microbatch.inputs, pass), microbatch.inputs, microbatch.host);
     if (value.weight > 0) (value.sum / value.weight / 4).backward();
   }

@@ -1,0 +1,99 @@
+// plan: how a pipeline would train inside its budget, why so, and what another budget would change.
+#include <cstdio>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "framework/base/bytes.hpp"
+#include "framework/base/strings.hpp"
+#include "framework/train/evaluation_run.hpp"
+#include "framework/train/session.hpp"
+
+namespace sluice {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json to_json(const TrainingPlan& plan, const Session& session) {
+  Json json{{"microbatch", plan.microbatch}, {"eval_microbatch", plan.eval_microbatch}, {"checkpoint", Json::array()}};
+  if (plan.checkpointing.all && session.planned.model) json["checkpoint"] = session.planned.model->segments();
+  else if (plan.checkpointing.all) json["checkpoint"] = true;
+  else json["checkpoint"] = plan.checkpointing.names;
+  return json;
+}
+
+void print_json(const Session& session) {
+  const Planned& planned = session.planned;
+  Json json{{"plan", to_json(planned.plan, session)}, {"why", planned.why}, {"host_ram", session.budget.host_ram}, {"smallest_host_ram", session.budget.smallest}};
+  json["smallest_plan"] = to_json(planned.smallest, session);
+  json["accounts"] = {{"base", planned.needs.base},           {"runtime", planned.needs.runtime},     {"parameters", planned.needs.parameters},   {"gradients", planned.needs.gradients},
+                      {"optimizer", planned.needs.optimizer}, {"activations", planned.needs.activations}, {"samples", session.budget.samples}, {"unused", session.budget.unused}};
+  json["segments"] = Json::array();
+  if (planned.model)
+    for (const auto& name : planned.model->segments())
+      json["segments"].push_back({{"name", name}, {"kept", planned.model->kept_by(name, planned.plan.microbatch)}, {"again", planned.plan.checkpointing.all || planned.plan.checkpointing.names.contains(name)}});
+  json["steps"] = Json::array();
+  for (const auto& step : planned.steps) {
+    Json row = to_json(step.plan, session);
+    row["host_ram"] = step.host_ram;
+    row["again"] = step.again;
+    json["steps"].push_back(std::move(row));
+  }
+  fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+void print_segments(const Session& session) {
+  const Planned& planned = session.planned;
+  if (!planned.model) return;
+  const auto names = planned.model->segments();
+  if (names.empty()) {
+    fmt::print("segments: the model names none, so nothing can be computed twice to save memory (pass.segment, docs/plugins.md)\n");
+    return;
+  }
+  fmt::print("what the segments keep for the backward pass, {}\n", counted(static_cast<std::uint64_t>(planned.plan.microbatch), "clip"));
+  for (const auto& name : names) {
+    const bool again = planned.plan.checkpointing.all || planned.plan.checkpointing.names.contains(name);
+    fmt::print("  {:<12} {:>10}{}\n", name, format_bytes(planned.model->kept_by(name, planned.plan.microbatch)), again ? "   computed twice instead" : "");
+  }
+}
+
+void print_steps(const Session& session) {
+  const Planned& planned = session.planned;
+  if (planned.steps.size() < 2) return;
+  fmt::print("what another budget would change (predicted; the plan of this one is marked *)\n");
+  fmt::print("  {:>10}   {:>10}   {}\n", "host_ram", "microbatch", "computed twice");
+  // Neighbours that differ by little say little.
+  const std::uint64_t apart = (planned.steps.front().host_ram - planned.steps.back().host_ram) / 10;
+  const PlanStep* last = nullptr;
+  for (const auto& step : planned.steps) {
+    if (last && &step != &planned.steps.back() && step.host_ram + apart > last->host_ram) continue;
+    last = &step;
+    const std::string again = step.plan.checkpointing.any() ? fmt::format("{:.0f} % of what is kept: {}", 100 * step.again, text_of(step.plan.checkpointing)) : std::string("nothing");
+    fmt::print("{} {:>10}   {:>10}   {}\n", step.plan.microbatch == planned.plan.microbatch && step.plan.checkpointing == planned.plan.checkpointing ? "*" : " ", format_bytes(step.host_ram),
+               step.plan.microbatch, again);
+  }
+}
+
+}  // namespace
+
+int run_plan(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
+  Session session(request, reporter, {.progress = [&] { housekeeping.progress(); }});
+  if (request.json) {
+    print_json(session);
+  } else {
+    const Planned& planned = session.planned;
+    fmt::print("the plan: {}\n", planned.why);
+    fmt::print("  {:<14} {} of {} at a time\n", "training", planned.plan.microbatch, counted(static_cast<std::uint64_t>(session.pipeline.batch.size.value), "clip"));
+    fmt::print("  {:<14} {}\n", "computed twice", text_of(planned.plan.checkpointing));
+    if (session.eval_assembler) fmt::print("  {:<14} {} at a time\n", "evaluation", counted(static_cast<std::uint64_t>(planned.plan.eval_microbatch), "clip"));
+    fmt::print("host memory by account\n{}", session.budget.table);
+    print_segments(session);
+    print_steps(session);
+    fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch,
+               text_of(planned.smallest.checkpointing));
+  }
+  std::fflush(stdout);
+  return 0;
+}
+
+}  // namespace sluice

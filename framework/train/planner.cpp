@@ -1,0 +1,262 @@
+// Predicts with the model of two small passes, then measures what it chose: a plan is one that was seen to fit.
+#include "framework/train/planner.hpp"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <sluice/error.hpp>
+
+#include "framework/base/bytes.hpp"
+#include "framework/base/strings.hpp"
+
+namespace sluice {
+namespace {
+
+using Mode = SegmentChoice::Mode;
+
+std::uint64_t above(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
+
+// What a plan costs in time, as a share of a step that takes the whole batch at once: a fixed order, so that one file gives one plan.
+// Computing all again is a third forward pass beside the two passes' worth of the backward pass; smaller microbatches pay for the
+// weights in each pass, and a single clip leaves most kernels half idle. docs/decisions/0009-order-of-the-plan.md has the measurement.
+double time_cost(std::int64_t microbatch, std::int64_t batch, double again) {
+  const double passes = microbatch >= batch ? 0 : microbatch == 1 ? 0.7 : 0.1 + 0.2 / static_cast<double>(microbatch);
+  return passes + again / 3;
+}
+
+class Planner {
+ public:
+  Planner(NeedsMeter& meter, const PlanRequest& request) : meter_(meter), request_(request), limits_(request.limits) {}
+
+  Planned plan() {
+    Planned out;
+    out.smallest = smallest();
+    const auto least = fit(out.smallest, Room::least);
+    if (!least) return refused(std::move(out));
+    out.smallest_needs = *least;
+    out.plan = out.smallest;
+    out.needs = *least;
+    out.why = "the only plan that is allowed";
+    if (!meter_.has_training() || !several()) {
+      if (!meter_.has_training()) widen_evaluation(out);
+      check_names();
+      return out;
+    }
+    out.why = "the plan with the least memory: no other fits";
+    const MemoryModel* model = meter_.model(room(1, Room::least));
+    std::uint64_t not_above = no_limit;
+    for (int attempt = 0; model && attempt < 3; ++attempt) {
+      const auto found = choose(*model, not_above);
+      if (!found || found->plan == out.smallest) break;
+      TrainingPlan plan = found->plan;
+      if (const auto needs = fit(plan, Room::least)) {
+        out.plan = plan;
+        out.needs = *needs;
+        break;
+      }
+      not_above = found->peak - 1;  // the prediction was too low
+    }
+    out.smallest_needs.runtime = meter_.fixed().runtime;  // the passes after it may have shown more
+    out.why = reason(out.plan);
+    check_names();
+    describe(out, model);
+    return out;
+  }
+
+ private:
+  enum class Room { least, useful };
+  static constexpr std::uint64_t no_limit = std::uint64_t{1} << 62;
+
+  // What gradients and activations cannot have, and can.
+  [[nodiscard]] std::uint64_t taken(std::int64_t eval_microbatch, Room how) const {
+    const auto& fixed = meter_.fixed();
+    const SampleRoom samples = request_.samples(eval_microbatch);
+    return fixed.base + fixed.runtime + fixed.parameters + fixed.optimizer + request_.reserve + (how == Room::least ? samples.least : samples.useful);
+  }
+  [[nodiscard]] std::uint64_t room(std::int64_t eval_microbatch, Room how) const { return above(request_.host_ram, taken(eval_microbatch, how)); }
+
+  [[nodiscard]] bool automatic() const { return limits_.checkpoint.mode == Mode::automatic; }
+  [[nodiscard]] bool several() const { return automatic() || limits_.microbatches.size() > 1; }
+  [[nodiscard]] Checkpointing pinned() const {
+    if (limits_.checkpoint.mode == Mode::named) return {false, {limits_.checkpoint.names.begin(), limits_.checkpoint.names.end()}};
+    return {limits_.checkpoint.mode == Mode::all, {}};
+  }
+  static std::set<std::string, std::less<>> names_of(const Checkpointing& checkpointing, const MemoryModel& model) {
+    if (!checkpointing.all) return checkpointing.names;
+    const auto all = model.segments();
+    return {all.begin(), all.end()};
+  }
+  [[nodiscard]] TrainingPlan with(std::int64_t microbatch, Checkpointing checkpointing) const {
+    return {microbatch, limits_.eval_microbatch == 0 ? microbatch : limits_.eval_microbatch, std::move(checkpointing)};
+  }
+
+  TrainingPlan smallest() {
+    const auto microbatch = limits_.microbatches.back();
+    if (!meter_.has_training()) return with(limits_.eval_microbatch == 0 ? 1 : limits_.eval_microbatch, {});
+    const MemoryModel* model = several() ? meter_.model(room(1, Room::least)) : nullptr;
+    if (model) return smallest(*model);
+    return with(microbatch, automatic() ? Checkpointing{true, {}} : pinned());
+  }
+  // Kernels may need more for one clip than for two.
+  TrainingPlan smallest(const MemoryModel& model) const {
+    const auto& all = limits_.microbatches;
+    std::optional<std::pair<std::uint64_t, TrainingPlan>> best;
+    for (std::size_t i = all.size() - std::min<std::size_t>(all.size(), 3); i < all.size(); ++i) {
+      std::uint64_t peak = 0;
+      Checkpointing checkpointing = pinned();
+      if (automatic()) {
+        const auto choice = model.smallest(all[i]);
+        peak = choice.peak;
+        checkpointing = {false, choice.checkpointed};
+      } else {
+        peak = model.peak(all[i], names_of(checkpointing, model));
+      }
+      if (!best || peak < best->first) best.emplace(peak, with(all[i], std::move(checkpointing)));
+    }
+    return best->second;
+  }
+
+  // What the plan needs, or nothing where it does not fit. An evaluation that was left open gets as many clips as fit.
+  std::optional<TensorNeeds> fit(TrainingPlan& plan, Room how) {
+    std::uint64_t bytes = 0;
+    if (meter_.has_training()) {
+      const auto training = meter_.training(plan, room(1, how));
+      if (!training || *training > room(1, how)) return std::nullopt;  // the room shrinks with what the libraries keep
+      bytes = *training;
+    }
+    if (meter_.has_evaluation()) {
+      for (;;) {
+        const auto cap = room(plan.eval_microbatch, how);
+        const auto evaluation = cap < bytes ? std::nullopt : meter_.evaluation(plan.eval_microbatch, cap);
+        if (evaluation && *evaluation <= room(plan.eval_microbatch, how)) {
+          bytes = std::max(bytes, *evaluation);
+          break;
+        }
+        if (limits_.eval_microbatch != 0 || plan.eval_microbatch == 1) return std::nullopt;
+        plan.eval_microbatch = (plan.eval_microbatch + 1) / 2;
+      }
+    }
+    return needs_with(bytes);
+  }
+
+  [[nodiscard]] TensorNeeds needs_with(std::uint64_t pass) const {
+    TensorNeeds needs = meter_.fixed();
+    needs.activations = above(pass, needs.gradients);
+    return needs;
+  }
+
+  struct Found {
+    TrainingPlan plan;
+    std::uint64_t peak = 0;
+    double cost = 0;   // in time
+    double again = 0;  // share of what is kept
+  };
+  // The cheapest that leaves as many samples ahead as are useful; where that costs anything, one with fewer of them may be cheaper.
+  std::optional<Found> choose(const MemoryModel& model, std::uint64_t not_above) const {
+    std::optional<Found> best;
+    for (const Room how : {Room::useful, Room::least})
+      for (const auto microbatch : limits_.microbatches) {
+        const auto cap = std::min(room(limits_.eval_microbatch == 0 ? microbatch : limits_.eval_microbatch, how), not_above);
+        if (const auto found = choose(model, microbatch, cap); found && (!best || found->cost < best->cost)) best = found;
+      }
+    return best;
+  }
+  std::optional<Found> choose(const MemoryModel& model, std::int64_t microbatch, std::uint64_t cap) const {
+    if (automatic()) {
+      // The margin is taken off the cap, a little more than it is.
+      const auto choice = model.cheapest(microbatch, above(cap, with_margin(cap) - cap));
+      if (!choice) return std::nullopt;
+      return Found{with(microbatch, {false, choice->checkpointed}), with_margin(choice->peak), time_cost(microbatch, limits_.batch, choice->cost), choice->cost};
+    }
+    const Checkpointing checkpointing = pinned();
+    const auto peak = with_margin(model.peak(microbatch, names_of(checkpointing, model)));
+    if (peak > cap) return std::nullopt;
+    return Found{with(microbatch, checkpointing), peak, time_cost(microbatch, limits_.batch, 0), 0};
+  }
+
+  // Evaluation alone: as many clips at once as fit, at most a batch.
+  void widen_evaluation(Planned& out) {
+    out.why = "as many clips at once as fit";
+    if (limits_.eval_microbatch != 0) return;
+    TrainingPlan plan = with(limits_.batch, {});
+    if (const auto needs = fit(plan, Room::least)) {
+      out.plan = plan;
+      out.needs = *needs;
+    }
+  }
+
+  void describe(Planned& out, const MemoryModel* model) const {
+    if (model == nullptr) return;
+    out.model = *model;
+    // From plenty of memory downwards: what is cheapest, and what is next where that no longer fits.
+    for (std::uint64_t cap = no_limit;;) {
+      std::optional<Found> best;
+      for (const auto microbatch : limits_.microbatches)
+        if (const auto found = choose(*model, microbatch, cap); found && (!best || found->cost < best->cost)) best = found;
+      if (!best) return;
+      out.steps.push_back({best->plan, taken(best->plan.eval_microbatch, Room::least) + best->peak, best->again});
+      cap = best->peak - 1;
+    }
+  }
+
+  Planned refused(Planned out) {
+    out.fits = false;
+    const auto spare = NeedsMeter::to_spare();
+    std::uint64_t bytes = 0;
+    if (meter_.has_training()) {
+      if (const MemoryModel* model = several() ? meter_.model(spare) : nullptr) out.smallest = smallest(*model);
+      const auto training = meter_.training(out.smallest, spare);
+      if (!training) too_little(spare);
+      bytes = *training;
+    }
+    if (meter_.has_evaluation()) {
+      if (limits_.eval_microbatch == 0) out.smallest.eval_microbatch = 1;
+      const auto evaluation = meter_.evaluation(out.smallest.eval_microbatch, spare);
+      if (!evaluation) too_little(spare);
+      bytes = std::max(bytes, *evaluation);
+    }
+    out.smallest_needs = needs_with(bytes);
+    out.plan = out.smallest;
+    out.needs = out.smallest_needs;
+    check_names();
+    if (meter_.has_training() && several()) describe(out, meter_.model(spare));
+    return out;
+  }
+  [[noreturn]] static void too_little(std::uint64_t spare) {
+    throw Error(Code::configuration, fmt::format("this machine has not enough free memory for even the smallest pass of this model: {} are free", format_bytes(spare)),
+                "use fewer or smaller frames, or a smaller model");
+  }
+
+  void check_names() const {
+    if (limits_.checkpoint.mode != Mode::named || meter_.segments().empty()) return;
+    const auto& known = meter_.segments();
+    for (const auto& name : limits_.checkpoint.names) {
+      if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+      const auto near = nearest(name, known, 1);
+      throw Error(Code::configuration, fmt::format("plan.checkpoint names {}, and the model has no such segment", in_quotes(name)),
+                  (near.empty() ? "" : fmt::format("did you mean {}? ", near.front())) + "it has: " + join(known, ", "), limits_.checkpoint.place.text());
+    }
+  }
+
+  [[nodiscard]] std::string reason(const TrainingPlan& plan) const {
+    std::string text = plan.microbatch >= limits_.batch    ? limits_.microbatches.size() == 1 ? "the batch stays whole" : "the whole batch fits"
+                       : limits_.microbatches.size() == 1 ? "the microbatch is pinned"
+                                                          : fmt::format("{} at a time cost the least time of all that fits", plan.microbatch);
+    if (!automatic()) return text;
+    const auto count = plan.checkpointing.all ? meter_.segments().size() : plan.checkpointing.names.size();
+    return text + (count == 0 ? ", nothing is computed twice" : fmt::format(", {} computed twice to make it fit", counted(count, "segment")));
+  }
+
+  NeedsMeter& meter_;
+  const PlanRequest& request_;
+  const PlanLimits& limits_;
+};
+
+}  // namespace
+
+Planned make_plan(NeedsMeter& meter, const PlanRequest& request) { return Planner(meter, request).plan(); }
+
+}  // namespace sluice

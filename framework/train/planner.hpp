@@ -1,0 +1,51 @@
+// Chooses how a pipeline trains inside its budget: microbatch, segments to checkpoint, microbatch of the evaluation.
+// docs/decisions/0009-order-of-the-plan.md has the order of what is tried.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/train/needs.hpp"
+#include "framework/train/training_plan.hpp"
+
+namespace sluice {
+
+// Of the samples, for an evaluation of that many clips at a time.
+struct SampleRoom {
+  std::uint64_t least = 0;   // below it a batch cannot come together
+  std::uint64_t useful = 0;  // more would lie idle
+};
+
+struct PlanRequest {
+  PlanLimits limits;
+  std::uint64_t host_ram = 0;
+  std::uint64_t reserve = 0;
+  std::function<SampleRoom(std::int64_t eval_microbatch)> samples;
+};
+
+// What one budget more or less would lead to.
+struct PlanStep {
+  TrainingPlan plan;
+  std::uint64_t host_ram = 0;  // the least with which it fits; predicted
+  double again = 0;            // share of what a pass keeps that is computed twice
+};
+
+struct Planned {
+  TrainingPlan plan;
+  TensorNeeds needs;           // of the plan, measured
+  TrainingPlan smallest;       // the one with the least memory that the limits allow
+  TensorNeeds smallest_needs;  // measured, beyond host_ram where it had to be
+  bool fits = true;            // false: not even the smallest one
+  std::string why;             // in words
+  std::optional<MemoryModel> model{};  // where there was something to choose
+  std::vector<PlanStep> steps{};       // the plans worth choosing, the one with the most memory first; empty without a model
+};
+
+// Throws Error(Code::configuration) where the pipeline names segments that the model does not have, or where the machine has not
+// even the memory to find out what would be enough.
+[[nodiscard]] Planned make_plan(NeedsMeter& meter, const PlanRequest& request);
+
+}  // namespace sluice

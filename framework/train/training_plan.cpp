@@ -1,0 +1,61 @@
+// Microbatches change nothing that is learnt; where they would, the user chooses.
+#include "framework/train/training_plan.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include <sluice/error.hpp>
+
+#include "framework/base/strings.hpp"
+
+namespace sluice {
+
+std::string text_of(const Checkpointing& checkpointing) {
+  if (checkpointing.all) return "every segment";
+  return checkpointing.names.empty() ? "nothing" : join({checkpointing.names.begin(), checkpointing.names.end()}, ", ");
+}
+
+PlanLimits plan_limits(const Pipeline& pipeline, std::int64_t batch_norms, std::optional<std::int64_t> saved) {
+  const std::int64_t size = pipeline.batch.size.value;
+  const auto& wanted = pipeline.batch.microbatch;
+  const auto& norm = pipeline.model.batch_norm;
+  const std::int64_t pinned = std::min(size, wanted.value == 0 ? saved.value_or(0) : wanted.value);
+  PlanLimits limits;
+  limits.batch = size;
+  limits.checkpoint = pipeline.plan.checkpoint;
+  limits.eval_microbatch = pipeline.eval.microbatch.value;
+  if (batch_norms > 0 && norm.mode == BatchNormConfig::Mode::batch && pinned != 0 && pinned < size)
+    throw Error(Code::configuration,
+                fmt::format("the model has {} with statistics over the whole batch of {}; microbatches of {} would change what is learnt",
+                            counted(static_cast<std::uint64_t>(batch_norms), "batch norm layer"), counted(static_cast<std::uint64_t>(size), "clip"), pinned),
+                fmt::format("choose one: batch.microbatch = {} (or \"auto\"): the batch stays whole;  model.batch_norm = {{ group = {} }}: statistics over groups of {};  "
+                            "model.batch_norm = \"frozen\": the running statistics, for weights that were trained already",
+                            size, pinned, counted(static_cast<std::uint64_t>(pinned), "clip")),
+                wanted.place.text());
+  if (batch_norms > 0 && norm.mode == BatchNormConfig::Mode::group) {
+    if (norm.group > size)
+      throw Error(Code::configuration, fmt::format("model.batch_norm groups {} clips, and a batch has {}", norm.group, size),
+                  fmt::format("write {{ group = {} }} or less, or a larger batch.size", size), norm.place.text());
+    if (wanted.value != 0 && wanted.value != norm.group)
+      throw Error(Code::configuration, fmt::format("batch.microbatch = {} and model.batch_norm = {{ group = {} }} exclude each other: the group is the microbatch", wanted.value, norm.group),
+                  fmt::format("write batch.microbatch = {} or \"auto\"", norm.group), wanted.place.text());
+    limits.microbatches = {norm.group};
+  } else if (batch_norms > 0 && norm.mode == BatchNormConfig::Mode::batch) {
+    limits.microbatches = {size};
+  } else if (pinned != 0) {
+    limits.microbatches = {pinned};
+  } else {
+    // As even as the number of passes allows: 16 clips in three passes are 6, 6 and 4. Each at least a sixteenth below the one before.
+    for (std::int64_t at = size; at >= 1;) {
+      limits.microbatches.push_back(at);
+      if (at == 1) break;
+      const std::int64_t below = at - std::max<std::int64_t>(1, at / 16);
+      const std::int64_t passes = (size + below - 1) / below;
+      at = (size + passes - 1) / passes;
+    }
+  }
+  return limits;
+}
+
+}  // namespace sluice

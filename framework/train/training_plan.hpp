@@ -1,0 +1,38 @@
+// How a logical batch is trained on: what the pipeline and batch norm leave open, and what was chosen.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/config/pipeline.hpp"
+#include "framework/train/pass.hpp"
+
+namespace sluice {
+
+struct TrainingPlan {
+  std::int64_t microbatch = 1;  // changes the rounding of the gradients: stored, and followed on resume
+  std::int64_t eval_microbatch = 1;
+  Checkpointing checkpointing{};  // changes no bit
+  friend bool operator==(const TrainingPlan&, const TrainingPlan&) = default;
+};
+
+// "stem, layer1", "every segment" or "nothing".
+[[nodiscard]] std::string text_of(const Checkpointing& checkpointing);
+
+struct PlanLimits {
+  std::int64_t batch = 1;
+  std::vector<std::int64_t> microbatches;  // those that may be chosen, the largest first; as large as the number of passes allows
+  std::int64_t eval_microbatch = 0;        // 0: that of the training, or less
+  SegmentChoice checkpoint;
+  [[nodiscard]] bool one_pass() const { return microbatches.back() >= batch; }
+};
+
+// `batch_norms`: layers that take statistics over the batch (those that are frozen do not count). They are part of the result:
+// with "batch" the microbatch is the whole logical batch, with { group = N } it is N. `saved`: the microbatch of the run that is
+// resumed, where the pipeline leaves it open. Throws Error(Code::configuration) with the three choices where the pipeline wants
+// something else.
+[[nodiscard]] PlanLimits plan_limits(const Pipeline& pipeline, std::int64_t batch_norms, std::optional<std::int64_t> saved = {});
+
+}  // namespace sluice

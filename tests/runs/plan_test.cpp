@@ -1,0 +1,128 @@
+// The plan of a whole run: what `sluice plan` says is what training does, it fits, and it changes nothing that is learnt.
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/runs/synthetic_run.hpp"
+
+using namespace sluice::testing;
+
+namespace {
+
+// Of clips large enough that activations are most of what it weighs.
+std::string large_clips(const std::string& batch_norm) {
+  std::string text = synthetic_pipeline;
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    for (auto at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+  };
+  replace("plugin = \"synthetic.clip\"", "plugin = \"synthetic.clip\"\n[[stage]]\nplugin = \"augment.resize\"\nsize = [128, 128]");
+  replace("size = [24, 24]", "size = [112, 112]");
+  replace("train = 68", "train = 16");
+  replace("val = 20", "val = 8");
+  replace("[loss]", "batch_norm = " + batch_norm + "\n[loss]");
+  return text;
+}
+
+struct Plan {
+  nlohmann::json json;
+  std::string text;
+  [[nodiscard]] std::uint64_t smallest() const { return json["smallest_host_ram"]; }
+};
+
+Plan plan_of(const fs::path& file, const fs::path& folder, std::vector<std::string> overrides = {}) {
+  std::vector<std::string> words{"plan", file, "--json"};
+  words.insert(words.end(), overrides.begin(), overrides.end());
+  const Finished run = run_sluice(words, folder);
+  INFO(run.err);
+  REQUIRE(run.code == 0);
+  return {nlohmann::json::parse(run.out), run.out};
+}
+
+}  // namespace
+
+// Catches: a plan that is not followed, a smallest budget that does not work or is not the smallest, weights that depend on the budget.
+TEST_CASE("batch norm over the batch: the budget decides what is computed twice, down to the smallest, and the weights stay the same bits") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), large_clips("\"batch\""));
+  const Plan roomy = plan_of(file, folder.path());
+  CHECK(roomy.json["plan"]["microbatch"] == 8);
+  CHECK(roomy.json["plan"]["checkpoint"].empty());
+  REQUIRE(roomy.json["segments"].size() == 5);
+  const std::uint64_t smallest = roomy.smallest();
+  const std::uint64_t plain = roomy.json["steps"][0]["host_ram"];
+  INFO("smallest " << smallest << ", without checkpointing " << plain);
+  REQUIRE(smallest + (8 << 20) < plain);
+
+  const Finished whole = run_sluice({"train", file, "run.epochs=2", "run.dir=whole"}, folder.path());
+  INFO(whole.err);
+  REQUIRE(whole.code == 0);
+  bool some = false;
+  for (const std::uint64_t host_ram : {smallest, (smallest + plain) / 2}) {
+    const std::string budget = "budget.host_ram=" + std::to_string(host_ram);
+    const Plan tight = plan_of(file, folder.path(), {budget});
+    CHECK(tight.json["plan"]["microbatch"] == 8);
+    CHECK_FALSE(tight.json["plan"]["checkpoint"].empty());
+    some = some || tight.json["plan"]["checkpoint"].size() < 5;
+    CHECK(tight.smallest() == smallest);
+    CHECK(plan_of(file, folder.path(), {budget}).text == tight.text);
+    fs::remove_all(folder.path() / "tight");
+    const Finished run = run_sluice({"train", file, "run.epochs=2", "run.dir=tight", budget}, folder.path());
+    INFO(run.err);
+    REQUIRE(run.code == 0);
+    CHECK(run.peak_resident <= host_ram);
+    CHECK(last_weights(folder.path() / "tight") == last_weights(folder.path() / "whole"));
+    CHECK(learnt(folder.path() / "tight") == learnt(folder.path() / "whole"));
+  }
+  CHECK(some);
+  const Finished below = run_sluice({"train", file, "budget.host_ram=" + std::to_string(smallest - 1)}, folder.path());
+  CHECK(below.code == 2);
+  CHECK(below.err.find(std::to_string(smallest) + " bytes") != std::string::npos);
+}
+
+// Catches: a microbatch that does not follow the budget, or one that a resumed run chooses anew.
+TEST_CASE("frozen batch norm: the microbatch follows the budget, and a resumed run keeps its own") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), large_clips("\"frozen\""));
+  const Plan roomy = plan_of(file, folder.path());
+  CHECK(roomy.json["plan"]["microbatch"] == 8);
+  REQUIRE(roomy.json["steps"].size() > 3);
+  // Enough for two at a time, by the prediction.
+  std::uint64_t two = 0;
+  for (const auto& step : roomy.json["steps"])
+    if (step["microbatch"] == 2 && step["checkpoint"].empty()) two = step["host_ram"];
+  REQUIRE(two > 0);
+  const std::string budget = "budget.host_ram=" + std::to_string(std::max(two, roomy.smallest()) + (1 << 20));
+  const Plan tight = plan_of(file, folder.path(), {budget});
+  CHECK(tight.json["plan"]["microbatch"].get<int>() < 8);
+  CHECK(tight.json["plan"]["checkpoint"].empty());
+  const int chosen = tight.json["plan"]["microbatch"];
+
+  const Finished first = run_sluice({"train", file, "run.epochs=2", "run.dir=run", budget}, folder.path());
+  INFO(first.err);
+  REQUIRE(first.code == 0);
+  CHECK(first.peak_resident <= std::max(two, roomy.smallest()) + (1 << 20));
+  // With all the memory there is.
+  const Finished resumed = run_sluice({"train", file, "run.epochs=2", "run.dir=run", "--resume"}, folder.path());
+  INFO(resumed.err);
+  CHECK(resumed.code == 0);
+  CHECK(resumed.out.find("8 clips, " + std::to_string(chosen) + " at a time") != std::string::npos);
+}
+
+// Catches: a pin that is ignored, a name that is wrong and goes unnoticed.
+TEST_CASE("[plan] pins are honoured or refused") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), large_clips("\"batch\""));
+  CHECK(plan_of(file, folder.path(), {"plan.checkpoint=['layer1.0','stem']"}).json["plan"]["checkpoint"] == nlohmann::json::array({"layer1.0", "stem"}));
+  const Plan all = plan_of(file, folder.path(), {"plan.checkpoint=true"});
+  CHECK(all.json["plan"]["checkpoint"] == true);
+  const Plan none = plan_of(file, folder.path(), {"plan.checkpoint=false"});
+  CHECK(none.json["plan"]["checkpoint"].empty());
+  CHECK(none.smallest() > all.smallest());
+  const Finished unknown = run_sluice({"plan", file, "plan.checkpoint=['layer1.0','layr2.0']"}, folder.path());
+  CHECK(unknown.code == 2);
+  CHECK(unknown.err.find("plan.checkpoint names 'layr2.0', and the model has no such segment") != std::string::npos);
+  CHECK(unknown.err.find("did you mean layer2.0? it has: stem, layer1.0, layer2.0, layer3.0, layer4.0") != std::string::npos);
+  const Finished refused = run_sluice({"train", file, "plan.checkpoint=false", "budget.host_ram=" + std::to_string((all.smallest() + none.smallest()) / 2)}, folder.path());
+  CHECK(refused.code == 2);
+  CHECK(refused.err.find("plan.checkpoint = \"auto\"") != std::string::npos);
+}

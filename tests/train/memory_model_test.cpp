@@ -1,0 +1,146 @@
+// The choice of segments against trying every set of them.
+#include "framework/train/memory_model.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <limits>
+#include <random>
+
+#include <sluice/error.hpp>
+
+using namespace sluice;
+
+namespace {
+
+using Names = std::set<std::string, std::less<>>;
+
+PassTrace random_trace(std::int64_t clips, std::size_t segments, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  PassTrace trace;
+  trace.clips = clips;
+  const auto bytes = [&](std::uint32_t most) { return static_cast<std::uint64_t>(clips) * (1 + random() % most) + 50; };
+  std::uint64_t boundary = 0;
+  for (std::size_t i = 0; i < segments; ++i) {
+    SegmentTrace s;
+    s.name = "s" + std::to_string(i);
+    s.forward_start = boundary;
+    s.output = bytes(200);
+    s.forward_peak = boundary + s.output + bytes(300);
+    s.again_start = boundary + bytes(100);
+    s.again_end = s.again_start + bytes(1000) + s.output;
+    s.again_peak = s.again_end + bytes(200);
+    s.backward_peak = s.again_end + bytes(400);
+    s.saves_output = random() % 2 == 0;
+    boundary += s.output;
+    trace.segments.push_back(s);
+  }
+  trace.rest_peak = boundary + bytes(100);
+  return trace;
+}
+
+MemoryModel random_model(std::size_t segments, std::uint32_t seed) { return {random_trace(2, segments, seed), random_trace(3, segments, seed)}; }
+
+std::vector<Names> every_set(const MemoryModel& model) {
+  const auto names = model.segments();
+  std::vector<Names> all;
+  for (std::uint32_t bits = 0; bits < (1U << names.size()); ++bits) {
+    Names set;
+    for (std::size_t i = 0; i < names.size(); ++i)
+      if ((bits >> i) & 1U) set.insert(names[i]);
+    all.push_back(set);
+  }
+  return all;
+}
+
+std::uint64_t cost_of(const MemoryModel& model, const Names& set, std::int64_t clips) {
+  std::uint64_t cost = 0;
+  for (const auto& name : set) cost += model.kept_by(name, clips);
+  return cost;
+}
+
+}  // namespace
+
+// Mistakes caught: a state that is dropped too early, a cap that is checked against the wrong prefix, the rest left out.
+TEST_CASE("the cheapest set that fits, and the set with the lowest peak, are those that trying all of them finds") {
+  std::mt19937 random(1);
+  int refused = 0, partial = 0;
+  for (std::uint32_t seed = 0; seed < 200; ++seed) {
+    const MemoryModel model = random_model(1 + seed % 7, seed);
+    const std::int64_t clips = 1 + static_cast<std::int64_t>(random() % 20);
+    const auto sets = every_set(model);
+    std::uint64_t lowest = std::numeric_limits<std::uint64_t>::max(), highest = 0;
+    for (const auto& set : sets) {
+      lowest = std::min(lowest, model.peak(clips, set));
+      highest = std::max(highest, model.peak(clips, set));
+    }
+    CHECK(model.smallest(clips).peak == lowest);
+    CHECK(model.peak(clips, model.smallest(clips).checkpointed) == lowest);
+    for (const double at : {-0.1, 0.0, 0.2, 0.5, 0.8, 1.0}) {
+      const auto cap = static_cast<std::uint64_t>(static_cast<double>(lowest) + at * static_cast<double>(highest - lowest)) - (at < 0 ? 1 : 0);
+      std::uint64_t least = std::numeric_limits<std::uint64_t>::max();
+      for (const auto& set : sets)
+        if (model.peak(clips, set) <= cap) least = std::min(least, cost_of(model, set, clips));
+      const auto found = model.cheapest(clips, cap);
+      REQUIRE(found.has_value() == (least != std::numeric_limits<std::uint64_t>::max()));
+      if (!found) {
+        ++refused;
+        continue;
+      }
+      CHECK(found->peak <= cap);
+      CHECK(found->peak == model.peak(clips, found->checkpointed));
+      CHECK(cost_of(model, found->checkpointed, clips) == least);
+      partial += !found->checkpointed.empty() && found->checkpointed.size() < model.segments().size();
+    }
+    // One byte less than the lowest peak is refused, the peak itself is not.
+    CHECK(model.cheapest(clips, lowest));
+    CHECK_FALSE(model.cheapest(clips, lowest - 1));
+  }
+  CHECK(refused > 100);
+  CHECK(partial > 100);
+}
+
+// Mistake caught: a segment that was pinned is chosen all the same.
+TEST_CASE("only what is allowed is checkpointed") {
+  const MemoryModel model = random_model(6, 3);
+  const Names allowed{"s1", "s4"};
+  const auto least = model.smallest(8, &allowed);
+  for (const auto& name : least.checkpointed) CHECK(allowed.contains(name));
+  CHECK(least.peak >= model.smallest(8).peak);
+  for (std::uint64_t cap = least.peak; cap < model.peak(8, {}); cap += 500) {
+    const auto found = model.cheapest(8, cap, &allowed);
+    REQUIRE(found);
+    for (const auto& name : found->checkpointed) CHECK(allowed.contains(name));
+  }
+  CHECK(model.cheapest(8, model.peak(8, {}))->checkpointed.empty());
+  const Names none;
+  CHECK(model.smallest(8, &none).checkpointed.empty());
+}
+
+// Mistake caught: extrapolation from the wrong end, or through the origin.
+TEST_CASE("bytes are on the line through the two traces") {
+  SegmentTrace two, three;
+  two.name = three.name = "s";
+  two.again_end = two.again_peak = two.backward_peak = 1000 + 2 * 300;
+  three.again_end = three.again_peak = three.backward_peak = 1000 + 3 * 300;
+  const MemoryModel model({2, {two}, 50 + 2 * 10, 0}, {3, {three}, 50 + 3 * 10, 0});
+  CHECK(model.kept_by("s", 30) == 1000 + 30 * 300);
+  CHECK(model.peak(30, {}) == 1000 + 30 * 300 + 50 + 30 * 10);
+  CHECK(model.peak(30, {"s"}) == 1000 + 30 * 300);
+}
+
+// Mistake caught: one clip on the line of two and three, where kernels go other ways.
+TEST_CASE("a single clip has its own trace") {
+  const MemoryModel model(random_trace(2, 4, 7), random_trace(3, 4, 7), random_trace(1, 4, 8));
+  const MemoryModel alone(random_trace(1, 4, 8), random_trace(2, 4, 8));
+  for (const auto& set : every_set(model)) CHECK(model.peak(1, set) == alone.peak(1, set));
+  CHECK(model.peak(2, {}) == random_model(4, 7).peak(2, {}));
+}
+
+TEST_CASE("other segments with more clips are an error") {
+  CHECK_THROWS_AS(MemoryModel(random_trace(2, 3, 1), random_trace(3, 4, 1)), Error);
+  CHECK_THROWS_AS(MemoryModel(random_trace(3, 3, 1), random_trace(2, 3, 1)), Error);
+  const MemoryModel nothing({2, {}, 100, 100}, {3, {}, 150, 150});
+  CHECK(nothing.smallest(4).peak == 200);
+  CHECK(nothing.cheapest(4, 200)->checkpointed.empty());
+}
