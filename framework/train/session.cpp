@@ -177,7 +177,10 @@ void Session::build(const Options& options) {
   limits_ = plan_limits(pipeline, !options.training || frozen ? 0 : model->batch_norms(false), options.saved_microbatch);
   // What predict is given may be fewer videos than a batch, and they need not go together.
   if (options.source && sizes_differ(val_streams)) limits_.eval_microbatch = 1;
-  if (options.source) limits_.batch = std::min(limits_.batch, std::max<std::int64_t>(1, dataset->samples(Split::val)));
+  if (options.source) {
+    limits_.batch = std::min(limits_.batch, std::max<std::int64_t>(1, dataset->samples(Split::val)));
+    limits_.eval_microbatch = std::min(limits_.eval_microbatch, limits_.batch);
+  }
   if (options.training) check_sizes(train_streams, pipeline.batch.size.value);
   check_sizes(val_streams, limits_.eval_microbatch == 0 ? limits_.batch : limits_.eval_microbatch);
   InputConfig input = pipeline.model.input;

@@ -137,7 +137,9 @@ TEST_CASE("one video is predicted within a budget that holds no batch") {
   INFO(batch.err);
   REQUIRE(batch.code == 0);
   const std::uint64_t whole = nlohmann::json::parse(batch.out)["smallest_host_ram"];
-  const Finished one = with({"predict", "--json", "budget.host_ram=" + std::to_string(whole / 2), "--video", "videos/red/0.mp4"});
+  // That budget is too small for such a batch.
+  CHECK(with({"eval", "eval.microbatch=256", "budget.host_ram=" + std::to_string(whole / 2)}).code == 2);
+  const Finished one = with({"predict", "--json", "eval.microbatch=256", "budget.host_ram=" + std::to_string(whole / 2), "--video", "videos/red/0.mp4"});
   INFO(one.err);
   CHECK(one.code == 0);
   CHECK(one.peak_resident <= whole / 2);
