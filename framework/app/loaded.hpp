@@ -12,7 +12,8 @@ namespace sluice::app {
 
 struct PipelineArguments {
   std::string file;
-  std::vector<std::string> overrides;
+  std::vector<std::string> overrides{};
+  std::string plan{};  // a run's plan.toml to replay; empty: none
 };
 
 struct Loaded {

@@ -85,6 +85,10 @@ std::shared_ptr<Verb> make(TrainRequest::Verb kind) {
   return verb;
 }
 
+void add_plan_option(CLI::App& verb, PipelineArguments& arguments) {
+  verb.add_option("--plan", arguments.plan, "the plan.toml of a run, to train by the same plan: followed, or refused where it does not fit")->check(not_empty())->type_name("PLAN");
+}
+
 }  // namespace
 
 void add_train(CLI::App& app, Action& action) {
@@ -93,6 +97,7 @@ void add_train(CLI::App& app, Action& action) {
   add_pipeline_arguments(*command, verb->arguments);
   command->add_flag("--resume", verb->request.resume, "go on from the newest checkpoint of the run's folder; afresh if there is none");
   command->add_flag("--force-threads", verb->request.force_threads, "resume although compute_threads differ: the result is then no longer bit-equal");
+  add_plan_option(*command, verb->arguments);
   command->add_flag("--quiet", verb->request.quiet, "warnings and the final table alone");
   command->footer("Example: sluice train pipelines/motion8.toml run.epochs=2 --resume");
   command->callback([verb, &action] { action = action_of(verb); });
@@ -131,6 +136,7 @@ void add_plan(CLI::App& app, Action& action) {
   const auto verb = make(TrainRequest::Verb::plan);
   auto* command = app.add_subcommand("plan", "How training will fit into the budget, why so, and what another budget would change");
   add_pipeline_arguments(*command, verb->arguments);
+  add_plan_option(*command, verb->arguments);
   command->add_flag("--json", verb->request.json, "plan, accounts, segments and smallest budget in bytes as one JSON object");
   command->footer("Example: sluice plan pipelines/motion8.toml budget.host_ram=512MiB");
   command->callback([verb, &action] { action = action_of(verb); });
@@ -140,6 +146,7 @@ void add_check(CLI::App& app, Action& action) {
   const auto verb = make(TrainRequest::Verb::check);
   auto* command = app.add_subcommand("check", "All that training does up to the first frame, and what it will weigh");
   add_pipeline_arguments(*command, verb->arguments);
+  add_plan_option(*command, verb->arguments);
   command->add_flag("--json", verb->request.json, "the accounts as one JSON object");
   command->footer("Example: sluice check pipelines/motion8.toml budget.host_ram=512MiB");
   command->callback([verb, &action] { action = action_of(verb); });

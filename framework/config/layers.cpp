@@ -98,6 +98,25 @@ class Chain {
 
 Table read_layers(const fs::path& file) { return Chain().read(fs::absolute(file), file.string(), nullptr); }
 
+void apply_plan(Table& merged, const fs::path& file) {
+  Table plan = read_toml(file, file.string(), 0);
+  set_layer(plan, plan_layer);
+  for (const Member& section : plan) {
+    const Table* table = as_table(section.value);
+    const bool cut = section.key == "batch" || section.key == "eval";
+    if (table && section.key == "plan") continue;
+    const Member* wrong = &section;
+    if (table && cut) {
+      const auto other = std::find_if(table->begin(), table->end(), [](const Member& member) { return member.key != "microbatch"; });
+      if (other == table->end()) continue;
+      wrong = &*other;
+    }
+    throw Error(Code::configuration, fmt::format("a plan has no {}", in_quotes(wrong == &section ? section.key : section.key + "." + wrong->key)),
+                "it holds batch.microbatch, eval.microbatch and [plan], as a run writes them to its plan.toml; other keys belong in the pipeline", wrong->place.text());
+  }
+  merge(merged, std::move(plan));
+}
+
 fs::path folder_of(const Place& place) {
   return on_command_line(place) ? fs::current_path() : fs::absolute(place.file).parent_path().lexically_normal();
 }

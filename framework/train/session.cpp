@@ -298,6 +298,18 @@ void Session::fit(const Options& options) {
   samples = std::make_unique<Ledger>(budget.samples);
 }
 
+std::string Session::plan_toml() const {
+  const auto& plan = planned.plan;
+  List names;
+  for (const auto& name : plan.checkpointing.names) names.push_back({name, {}});
+  const std::string checkpoint = plan.checkpointing.all ? "true" : names.empty() ? "false" : toml_text(Value{names, {}});
+  std::string text = fmt::format("# {}\n# host_ram = \"{}\"; the least that works: \"{}\"\n# The same plan again: sluice train FILE --plan plan.toml\n", planned.why,
+                                 bytes_to_write(budget.host_ram), bytes_to_write(budget.smallest));
+  text += fmt::format("[batch]\nmicrobatch = {}\n\n", plan.microbatch);
+  if (eval_assembler) text += fmt::format("[eval]\nmicrobatch = {}\n\n", plan.eval_microbatch);
+  return text + fmt::format("[plan]\ncheckpoint = {}\nlayout = \"{}\"\n", checkpoint, wants_channels_last(pipeline) ? "channels_last" : "contiguous");
+}
+
 Feed::Options Session::feed_options() const {
   Feed::Options options;
   options.workers = pipeline.budget.workers.value;

@@ -65,6 +65,8 @@ class Session {
   [[nodiscard]] double learning_rate(std::int64_t step) const;
   // Bytes by account, now or at the peak since the allocator's last reset_peak().
   [[nodiscard]] AccountBytes accounts(bool peak) const;
+  // The plan as a file that `--plan` takes.
+  [[nodiscard]] std::string plan_toml() const;
   // What is printed at the start: device, data, model, batch, memory.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> facts() const;
   // What a checkpoint says of this run; the caller fills in where it stands.

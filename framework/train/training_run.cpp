@@ -131,6 +131,7 @@ class TrainingRun {
   void start() {
     const auto& pipeline = session_.pipeline;
     write_file(system_disk(), pipeline.run.dir.value / "pipeline.toml", pipeline.canonical);
+    write_file(system_disk(), pipeline.run.dir.value / "plan.toml", session_.plan_toml());
     RunStart run;
     run.name = pipeline.run.name.value;
     run.dir = pipeline.run.dir.value;

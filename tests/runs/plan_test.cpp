@@ -101,7 +101,16 @@ TEST_CASE("frozen batch norm: the microbatch follows the budget, and a resumed r
   INFO(first.err);
   REQUIRE(first.code == 0);
   CHECK(first.peak_resident <= std::max(two, roomy.smallest()) + (1 << 20));
-  // With all the memory there is.
+  // The plan of that run, with all the memory there is.
+  const Finished replayed = run_sluice({"train", file, "run.epochs=2", "run.dir=replayed", "--plan", "run/plan.toml"}, folder.path());
+  INFO(replayed.err);
+  REQUIRE(replayed.code == 0);
+  CHECK(last_weights(folder.path() / "replayed") == last_weights(folder.path() / "run"));
+  CHECK(text_of_file(folder.path() / "replayed/plan.toml").find("microbatch = " + std::to_string(chosen) + "\n") != std::string::npos);
+  const Finished whole = run_sluice({"train", file, "run.epochs=2", "run.dir=whole"}, folder.path());
+  REQUIRE(whole.code == 0);
+  CHECK(last_weights(folder.path() / "whole") != last_weights(folder.path() / "run"));  // or the plan would not have to be kept
+  // Resumed with all the memory there is.
   const Finished resumed = run_sluice({"train", file, "run.epochs=2", "run.dir=run", "--resume"}, folder.path());
   INFO(resumed.err);
   CHECK(resumed.code == 0);
@@ -125,4 +134,8 @@ TEST_CASE("[plan] pins are honoured or refused") {
   const Finished refused = run_sluice({"train", file, "plan.checkpoint=false", "budget.host_ram=" + std::to_string((all.smallest() + none.smallest()) / 2)}, folder.path());
   CHECK(refused.code == 2);
   CHECK(refused.err.find("plan.checkpoint = \"auto\"") != std::string::npos);
+  std::ofstream(folder.path() / "wrong.toml") << "[batch]\nmicrobatch = 8\nsize = 4\n";
+  const Finished wrong = run_sluice({"train", file, "--plan", "wrong.toml"}, folder.path());
+  CHECK(wrong.code == 2);
+  CHECK(wrong.err.starts_with("wrong.toml:3:1: a plan has no 'batch.size'"));
 }
