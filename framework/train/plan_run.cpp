@@ -47,7 +47,9 @@ void print_segments(const Session& session) {
   if (!planned.model) return;
   const auto names = planned.model->segments();
   if (names.empty()) {
-    fmt::print("segments: the model names none, so nothing can be computed twice to save memory (pass.segment, docs/plugins.md)\n");
+    fmt::print("segments: the model names none, so it is one, and its {} of activations cannot be computed twice piece by piece.\n"
+               "  Naming its blocks would allow it: x = pass.segment(\"block1\", ..., x), or sluice::forward(sequential, \"layers\", x, pass); docs/plugins.md\n",
+               format_bytes(planned.needs.activations));
     return;
   }
   fmt::print("what the segments keep for the backward pass, {}\n", counted(static_cast<std::uint64_t>(planned.plan.microbatch), "clip"));
