@@ -81,6 +81,14 @@ class SameStatistics {
   SameStatistics(const SameStatistics&) = delete;
   SameStatistics& operator=(const SameStatistics&) = delete;
 
+  // The name of the first that is no longer what it was.
+  [[nodiscard]] static std::string moved(Model& model, const SameStatistics& before) {
+    const auto now = model.statistics();
+    for (std::size_t i = 0; i < now.size(); ++i)
+      if (now[i].tensor.is_floating_point() && !now[i].tensor.equal(before.before_[i])) return now[i].name;
+    return {};
+  }
+
  private:
   std::vector<at::Tensor> live_, before_;
 };
@@ -92,12 +100,28 @@ std::uint64_t weight_bytes(Model& model) {
   return bytes;
 }
 
+// How far the default generator has come. Without its tensor, which would be counted.
+class DrawsSoFar {
+ public:
+  bool operator==(const DrawsSoFar&) const = default;
+
+ private:
+  static at::mt19937_data_pod now() { return at::check_generator<at::CPUGeneratorImpl>(at::detail::getDefaultCPUGenerator())->engine().data(); }
+  explicit DrawsSoFar(const at::mt19937_data_pod& pod) : left_(pod.left_), next_(pod.next_), first_(pod.state_[0]) {}
+  int left_;
+  std::uint32_t next_, first_;
+
+ public:
+  DrawsSoFar() : DrawsSoFar(now()) {}
+};
+
 // Reads the allocator at every border of a segment. Whatever lies between two of them counts to what came before.
 class Recorder final : public SegmentObserver {
  public:
   Recorder() : start_(CappedAllocator::install().counters().live) { CappedAllocator::install().reset_peak(); }
 
   void begins(const std::string& path) override {
+    note_draws("the model");
     seen_.push_back(path);
     if (!outermost(path)) return;
     const auto before = lap();
@@ -109,6 +133,7 @@ class Recorder final : public SegmentObserver {
     trace_.segments.push_back(std::move(segment));
   }
   void ends(const std::string& path, const std::vector<at::Tensor>& outputs) override {
+    note_draws(path);
     if (!outermost(path)) return;
     auto& segment = trace_.segments.back();
     segment.forward_peak = std::max(segment.forward_peak, lap().peak);
@@ -139,12 +164,20 @@ class Recorder final : public SegmentObserver {
   }
   // Above what lived at the beginning; and all of the tensors' memory, with what was kept for reuse.
   [[nodiscard]] Weighed weighed() {
+    note_draws("the model");
     static_cast<void>(lap());
     return {peak_, footprint_};
   }
   [[nodiscard]] const std::vector<std::string>& seen() const { return seen_; }
+  // The segment that was the first to draw from the default generator.
+  [[nodiscard]] const std::string& draws() const { return draws_; }
 
  private:
+  void note_draws(const std::string& where) {
+    const DrawsSoFar now;
+    if (draws_.empty() && !(now == drawn_)) draws_ = where;
+    drawn_ = now;
+  }
   struct Lap {
     std::uint64_t live = 0, peak = 0;
   };
@@ -169,6 +202,8 @@ class Recorder final : public SegmentObserver {
   PassTrace trace_;
   std::string in_backward_;
   std::vector<std::string> seen_;
+  DrawsSoFar drawn_;
+  std::string draws_;
 };
 
 }  // namespace
@@ -219,6 +254,12 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, const std::f
   return bytes <= cap ? std::optional(bytes) : std::nullopt;
 }
 
+Weighed NeedsMeter::note(Weighed weighed, const std::vector<std::string>& segments, const std::string& draws) {
+  segments_ = segments;
+  if (beside_pass_.draws.empty()) beside_pass_.draws = draws;
+  return weighed;
+}
+
 void NeedsMeter::train_once(std::int64_t clips, const Checkpointing& checkpointing, SegmentObserver& observer) {
   LossOfZeros loss(*request_.loss);
   StepOptions options;
@@ -227,6 +268,7 @@ void NeedsMeter::train_once(std::int64_t clips, const Checkpointing& checkpointi
   options.checkpointing = checkpointing;
   options.observer = &observer;
   Step step(*request_.model, loss, *request_.optimizer, options);
+  const SameStatistics before(*request_.model);
   try {
     if (!request_.one_pass)
       for (auto& weight : request_.model->weights())
@@ -237,6 +279,7 @@ void NeedsMeter::train_once(std::int64_t clips, const Checkpointing& checkpointi
     throw;
   }
   step.drop_gradients();
+  if (request_.model->batch_norms(false) == 0 && beside_pass_.statistics.empty()) beside_pass_.statistics = SameStatistics::moved(*request_.model, before);
 }
 
 std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std::uint64_t cap) {
@@ -245,8 +288,7 @@ std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std:
   const auto bytes = measure(cap, [&] {
     Recorder recorder;
     train_once(plan.microbatch, plan.checkpointing, recorder);
-    segments_ = recorder.seen();
-    return recorder.weighed();
+    return note(recorder.weighed(), recorder.seen(), recorder.draws());
   });
   if (bytes) trained_.push_back({plan.microbatch, plan.checkpointing, *bytes});
   return bytes;
@@ -274,9 +316,8 @@ std::optional<PassTrace> NeedsMeter::trace(std::int64_t clips, std::uint64_t cap
   const auto bytes = measure(cap, [&] {
     Recorder recorder;
     train_once(clips, {true, {}}, recorder);
-    segments_ = recorder.seen();
     trace = recorder.finish(clips);
-    return recorder.weighed();
+    return note(recorder.weighed(), recorder.seen(), recorder.draws());
   });
   return bytes ? trace : std::nullopt;
 }
@@ -354,6 +395,7 @@ bool NeedsMeter::recall() {
     for (const auto& item : json.at("traces")) traces.push_back(trace_from(item));
     if (traces.size() == 1 || traces.size() > 3) return false;
     segments_ = json.at("segments").get<std::vector<std::string>>();
+    beside_pass_ = {json.at("draws"), json.at("moves")};
     fixed_ = fixed;
     trained_ = std::move(trained);
     evaluated_ = std::move(evaluated);
@@ -373,6 +415,8 @@ void NeedsMeter::remember() const {
             {"gradients", fixed_.gradients},
             {"optimizer", fixed_.optimizer},
             {"segments", segments_},
+            {"draws", beside_pass_.draws},
+            {"moves", beside_pass_.statistics},
             {"training", Json::array()},
             {"evaluation", Json::array()},
             {"traces", Json::array()}};

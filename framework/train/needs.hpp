@@ -43,6 +43,13 @@ struct Weighed {
   std::uint64_t footprint = 0;
 };
 
+// What a model does in training that its Pass does not see, and that depends on how a batch is cut.
+struct BesidePass {
+  std::string draws{};       // the segment that draws random numbers of its own: a bare torch::dropout; "the model" outside of any. Empty: none
+  std::string statistics{};  // the first of its statistics that moves although the model counts no batch norm
+  [[nodiscard]] bool any() const { return !draws.empty() || !statistics.empty(); }
+};
+
 struct NeedsRequest {
   Model* model = nullptr;
   Loss* loss = nullptr;
@@ -74,6 +81,8 @@ class NeedsMeter {
   // All that a training pass ran, by path; known after the first.
   [[nodiscard]] const std::vector<std::string>& segments() const { return segments_; }
 
+  [[nodiscard]] const BesidePass& beside_pass() const { return beside_pass_; }
+
   [[nodiscard]] bool has_training() const { return request_.train != nullptr; }
   [[nodiscard]] bool has_evaluation() const { return request_.eval != nullptr; }
   [[nodiscard]] int passes() const { return passes_; }  // measured by this process
@@ -94,6 +103,7 @@ class NeedsMeter {
   };
   bool recall();
   std::optional<std::uint64_t> measure(std::uint64_t cap, const std::function<Weighed()>& pass);
+  Weighed note(Weighed weighed, const std::vector<std::string>& segments, const std::string& draws);
   void train_once(std::int64_t clips, const Checkpointing& checkpointing, SegmentObserver& observer);
   [[nodiscard]] std::optional<PassTrace> trace(std::int64_t clips, std::uint64_t cap);
 
@@ -106,6 +116,7 @@ class NeedsMeter {
   std::vector<PassTrace> traces_;
   std::optional<MemoryModel> model_;
   std::vector<std::string> segments_;
+  BesidePass beside_pass_;
   int passes_ = 0;
 };
 

@@ -34,7 +34,12 @@ class Planner {
   Planned plan() {
     Planned out;
     out.smallest = smallest();
-    const auto least = fit(out.smallest, Room::least);
+    if (keeps_whole()) out.smallest = smallest();
+    auto least = fit(out.smallest, Room::least);
+    if (keeps_whole()) {
+      out.smallest = smallest();
+      least = fit(out.smallest, Room::least);
+    }
     if (!least) return refused(std::move(out));
     out.smallest_needs = *least;
     out.plan = out.smallest;
@@ -69,6 +74,25 @@ class Planner {
  private:
   enum class Room { least, useful };
   static constexpr std::uint64_t no_limit = std::uint64_t{1} << 62;
+
+  // What a model does beside its Pass depends on how a batch is cut, so the batch stays whole. Returns whether that is news. Known
+  // after the first pass.
+  bool keeps_whole() {
+    const auto& beside = meter_.beside_pass();
+    if (!meter_.has_training() || !beside.any() || limits_.microbatches.back() >= limits_.batch) return false;
+    if (limits_.microbatches.size() > 1) {
+      limits_.microbatches = {limits_.batch};
+      return true;
+    }
+    const auto microbatch = limits_.microbatches.back();
+    const std::string hint = fmt::format("; or batch.microbatch = {}: the batch stays whole", limits_.batch);
+    if (!beside.draws.empty())
+      throw Error(Code::configuration, fmt::format("{} draws random numbers beside its Pass, and microbatches of {} would change what is drawn", named(beside.draws), microbatch),
+                  "use pass.dropout(x, p), whose draws follow the sample, for torch::dropout" + hint);
+    throw Error(Code::configuration, fmt::format("the model's {} moves in training and counts as no batch norm, and microbatches of {} would move it more often", beside.statistics, microbatch),
+                "count it in batch_norms(), so that model.batch_norm decides" + hint);
+  }
+  static std::string named(const std::string& segment) { return segment == "the model" ? segment : fmt::format("the segment '{}'", segment); }
 
   // What gradients and activations cannot have, and can.
   [[nodiscard]] std::uint64_t taken(std::int64_t eval_microbatch, Room how) const {
@@ -242,17 +266,23 @@ class Planner {
   }
 
   [[nodiscard]] std::string reason(const TrainingPlan& plan) const {
-    std::string text = plan.microbatch >= limits_.batch    ? limits_.microbatches.size() == 1 ? "the batch stays whole" : "the whole batch fits"
+    const auto& beside = meter_.beside_pass();
+    if (!beside.draws.empty() && limits_.microbatches.size() == 1) return fmt::format("the batch stays whole, for {} draws random numbers beside its Pass", named(beside.draws)) + twice(plan);
+    if (!beside.statistics.empty() && limits_.microbatches.size() == 1) return fmt::format("the batch stays whole, for {} moves in training", beside.statistics) + twice(plan);
+    const std::string text = plan.microbatch >= limits_.batch    ? limits_.microbatches.size() == 1 ? "the batch stays whole" : "the whole batch fits"
                        : limits_.microbatches.size() == 1 ? "the microbatch is pinned"
                                                           : fmt::format("{} at a time cost the least time of all that fits", plan.microbatch);
-    if (!automatic()) return text;
+    return text + twice(plan);
+  }
+  [[nodiscard]] std::string twice(const TrainingPlan& plan) const {
+    if (!automatic()) return {};
     const auto count = plan.checkpointing.all ? meter_.segments().size() : plan.checkpointing.names.size();
-    return text + (count == 0 ? ", nothing is computed twice" : fmt::format(", {} computed twice to make it fit", counted(count, "segment")));
+    return (count == 0 ? ", nothing is computed twice" : fmt::format(", {} computed twice to make it fit", counted(count, "segment")));
   }
 
   NeedsMeter& meter_;
   const PlanRequest& request_;
-  const PlanLimits& limits_;
+  PlanLimits limits_;
 };
 
 }  // namespace

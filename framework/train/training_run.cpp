@@ -4,10 +4,12 @@
 #include <cmath>
 #include <optional>
 
+#include <ATen/Context.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <sluice/error.hpp>
+#include <sluice/rng.hpp>
 
 #include "framework/base/bytes.hpp"
 #include "framework/base/clock.hpp"
@@ -209,6 +211,8 @@ class TrainingRun {
     allocator.reset_peak();
     const Stopwatch computing;
     const double lr = session_.learning_rate(step_count_);
+    // What a model draws beside its Pass is then the same however often the run was interrupted.
+    at::manual_seed(mix_bits(mix_bits(static_cast<std::uint64_t>(session_.pipeline.run.seed.value) ^ mix_bits(cursor_.phase)) + static_cast<std::uint64_t>(batch.index)));
     const StepResult result = step_.run(*session_.train_assembler, batch.samples, lr, [this] {
       housekeeping_.progress();
       return !housekeeping_.stop_requested();

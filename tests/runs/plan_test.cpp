@@ -117,6 +117,38 @@ TEST_CASE("frozen batch norm: the microbatch follows the budget, and a resumed r
   CHECK(resumed.out.find("8 clips, " + std::to_string(chosen) + " at a time") != std::string::npos);
 }
 
+// Catches: microbatches, chosen by the budget, that change what a model draws or counts without its Pass.
+TEST_CASE("a model that draws, or moves statistics, beside its Pass keeps its batch whole; a cut is refused by name") {
+  const ScratchFolder folder;
+  std::string text = synthetic_pipeline;
+  const std::string network = "{ plugin = \"backbone.r3d\", depth = 10, width = 8 }", schedule = "[schedule]\nplugin = \"schedule.cosine\"\nwarmup = 0.1\n";
+  text.replace(text.find(network), network.size(), "{ plugin = \"backbone.beside_pass\" }");
+  text.erase(text.find(schedule), schedule.size());
+  const auto file = write_pipeline(folder.path(), text);
+  const std::string dropout = "model.backbone.dropout=0.3", statistics = "model.backbone.statistics=true";
+
+  CHECK(plan_of(file, folder.path(), {"budget.host_ram=auto"}).json["steps"].size() > 2);  // neither: the batch may be cut
+  const Plan drawing = plan_of(file, folder.path(), {dropout});
+  CHECK(drawing.json["why"].get<std::string>().starts_with("the batch stays whole, for the segment 'features' draws random numbers beside its Pass"));
+  for (const auto& step : drawing.json["steps"]) CHECK(step["microbatch"] == 8);
+  CHECK(plan_of(file, folder.path(), {statistics}).json["why"].get<std::string>().starts_with("the batch stays whole, for running_mean moves in training"));
+  const Finished cut = run_sluice({"train", file, dropout, "batch.microbatch=4"}, folder.path());
+  CHECK(cut.code == 2);
+  CHECK(cut.err.find("the segment 'features' draws random numbers beside its Pass, and microbatches of 4") != std::string::npos);
+  CHECK(cut.err.find("use pass.dropout(x, p)") != std::string::npos);
+  const Finished moved = run_sluice({"train", file, statistics, "batch.microbatch=4"}, folder.path());
+  CHECK(moved.code == 2);
+  CHECK(moved.err.find("running_mean moves in training") != std::string::npos);
+
+  // Interrupted and resumed, it draws what it would have drawn; computed twice too.
+  REQUIRE(run_sluice({"train", file, dropout, "run.epochs=2", "run.dir=straight"}, folder.path()).code == 0);
+  REQUIRE(run_sluice({"train", file, dropout, "run.epochs=1", "run.dir=resumed"}, folder.path()).code == 0);
+  const Finished resumed = run_sluice({"train", file, dropout, "run.epochs=2", "run.dir=resumed", "--resume", "plan.checkpoint=true"}, folder.path());
+  INFO(resumed.err);
+  REQUIRE(resumed.code == 0);
+  CHECK(last_weights(folder.path() / "resumed") == last_weights(folder.path() / "straight"));
+}
+
 // Catches: a pin that is ignored, a name that is wrong and goes unnoticed.
 TEST_CASE("[plan] pins are honoured or refused") {
   const ScratchFolder folder;
