@@ -71,6 +71,8 @@ class Planner {
     return out;
   }
 
+  [[nodiscard]] const PlanLimits& limits() const { return limits_; }
+
  private:
   enum class Room { least, useful };
   static constexpr std::uint64_t no_limit = std::uint64_t{1} << 62;
@@ -287,6 +289,11 @@ class Planner {
 
 }  // namespace
 
-Planned make_plan(NeedsMeter& meter, const PlanRequest& request) { return Planner(meter, request).plan(); }
+Planned make_plan(NeedsMeter& meter, const PlanRequest& request) {
+  Planner planner(meter, request);
+  Planned planned = planner.plan();
+  planned.limits = planner.limits();
+  return planned;
+}
 
 }  // namespace sluice

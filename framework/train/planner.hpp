@@ -40,6 +40,7 @@ struct Planned {
   TensorNeeds smallest_needs;  // measured, beyond host_ram where it had to be
   bool fits = true;            // false: not even the smallest one
   std::string why;             // in words
+  PlanLimits limits{};         // with what the first pass showed
   std::optional<MemoryModel> model{};  // where there was something to choose
   std::vector<PlanStep> steps{};       // the plans worth choosing, the one with the most memory first; empty without a model
 };

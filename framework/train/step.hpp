@@ -45,6 +45,12 @@ class Step {
   // throws, which is whatever model and loss throw, c10::OutOfMemoryError among it.
   StepResult run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const GoOn& go_on = {});
 
+  // From the next run on.
+  void follow(std::int64_t microbatch, Checkpointing checkpointing) {
+    options_.microbatch = microbatch;
+    options_.checkpointing = std::move(checkpointing);
+  }
+
   // The first half alone: gradients of the sums, not divided. For measuring and for tests.
   StepResult accumulate(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on = {});
   // The same on top of the gradients that there are.

@@ -23,8 +23,8 @@
 #include "framework/train/evaluation.hpp"
 #include "framework/train/live_feed.hpp"
 #include "framework/train/phases.hpp"
+#include "framework/train/recovery.hpp"
 #include "framework/train/session.hpp"
-#include "framework/train/step.hpp"
 
 namespace sluice {
 namespace {
@@ -44,8 +44,7 @@ class TrainingRun {
         session_(request, reporter, session_options()),
         plan_{session_.pipeline.run.steps.value > 0 ? 0 : session_.pipeline.run.epochs.value, session_.pipeline.eval.every.value, session_.eval_assembler != nullptr},
         best_(best_metric(), session_.pipeline.eval.patience.value),
-        step_(*session_.model, *session_.loss, *session_.optimizer,
-              {session_.planned.plan.microbatch, session_.pipeline.optimizer.clip_norm.value, session_.classes(), session_.planned.plan.checkpointing}),
+        step_(*session_.model, *session_.loss, *session_.optimizer, step_options()),
         identity_(session_.state(request)) {}
 
   int run() {
@@ -81,6 +80,16 @@ class TrainingRun {
     Session::Options options;
     options.progress = [this] { housekeeping_.progress(); };
     if (saved_) options.saved_microbatch = saved_->microbatch;
+    return options;
+  }
+
+  [[nodiscard]] Recovery::Options step_options() {
+    Recovery::Options options;
+    options.step.clip_norm = session_.pipeline.optimizer.clip_norm.value;
+    options.step.classes = session_.classes();
+    options.plan = session_.planned.plan;
+    options.limits = session_.planned.limits;
+    options.say = [this](const std::string& line) { reporter_.warning(fmt::format("step {}: {}", step_count_ + 1, line)); };
     return options;
   }
 
@@ -345,7 +354,7 @@ class TrainingRun {
   Session session_;
   PhasePlan plan_;
   BestSoFar best_;
-  Step step_;
+  Recovery step_;
   RunState identity_;
 
   Cursor cursor_;

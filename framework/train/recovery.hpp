@@ -1,0 +1,51 @@
+// A step that runs out of memory is undone and tried again with less, and the plan comes back when there is room.
+//
+//   Recovery steps(model, loss, optimizer, {options, plan, limits, [](const std::string& line) { log::warning("{}", line); }});
+//   const StepResult result = steps.run(assembler, batch.samples, lr, go_on);
+//
+// The rungs, from what costs nothing: the same again with freed memory given back; every segment computed twice; smaller microbatches.
+// Only those are taken that the pipeline leaves open. The first two change no bit; the third changes the last ones, and is said.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+
+#include "framework/train/step.hpp"
+#include "framework/train/training_plan.hpp"
+
+namespace sluice {
+
+class Recovery {
+ public:
+  struct Options {
+    StepOptions step;
+    TrainingPlan plan;
+    PlanLimits limits;
+    std::function<void(const std::string&)> say;  // a line for each rung, down and up
+    std::int64_t clean_steps = 20;                // until a rung is taken back; twice as many after each that did not last
+  };
+  Recovery(Model& model, Loss& loss, Optimizer& optimizer, Options options);
+
+  // As Step::run(). Throws c10::OutOfMemoryError when the last rung does not fit: then everything is as before the step.
+  StepResult run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const Step::GoOn& go_on = {});
+
+  // That the next step follows.
+  [[nodiscard]] const TrainingPlan& plan() const { return now_; }
+  [[nodiscard]] std::int64_t retries() const { return retries_; }
+
+ private:
+  bool step_down(const std::string& why);
+  void step_up();
+  void follow(TrainingPlan plan);
+
+  Options options_;
+  Step step_;
+  TrainingPlan now_;
+  std::int64_t clean_ = 0;
+  std::int64_t patience_;
+  std::int64_t retries_ = 0;
+};
+
+}  // namespace sluice
