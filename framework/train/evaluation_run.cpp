@@ -25,7 +25,9 @@ std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 
 int run_evaluation(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
   const Weights weights = find_weights(request.checkpoint, request.pipeline->run.dir.value);
-  Session session(request, reporter, {.training = false, .starting_weights = false, .progress = [&] { housekeeping.progress(); }});
+  Session::Options options{.training = false, .starting_weights = false, .progress = [&] { housekeeping.progress(); }};
+  if (weights.state) options.saved_microbatch = weights.state->microbatch;
+  Session session(request, reporter, std::move(options));
   if (weights.state && weights.state->classes != session.dataset->classes())
     throw Error(Code::configuration, fmt::format("this checkpoint was trained on other classes: {}; the data has: {}", join(weights.state->classes, ", "), join(session.dataset->classes(), ", ")),
                 "evaluate on data with those classes in that order (data.classes), or name a .safetensors file to compare by number", weights.path().string());

@@ -207,7 +207,7 @@ class Planner {
   void widen_evaluation(Planned& out) {
     out.why = "as many clips at once as fit";
     if (limits_.eval_microbatch != 0) return;
-    TrainingPlan plan = with(limits_.batch, {});
+    TrainingPlan plan = with(limits_.microbatches.front(), {});
     if (const auto needs = fit(plan, Room::least)) {
       out.plan = plan;
       out.needs = *needs;

@@ -111,7 +111,7 @@ Session::Session(const TrainRequest& request, Reporter& reporter, Options option
   took("data");
   build(options);
   took("model");
-  fit(options);
+  fit(reporter, options);
   took("memory");
 }
 
@@ -180,9 +180,10 @@ void Session::build(const Options& options) {
   if (options.source) {
     limits_.batch = std::min(limits_.batch, std::max<std::int64_t>(1, dataset->samples(Split::val)));
     limits_.eval_microbatch = std::min(limits_.eval_microbatch, limits_.batch);
+    limits_.microbatches = {std::min(limits_.microbatches.front(), limits_.batch)};
   }
   if (options.training) check_sizes(train_streams, pipeline.batch.size.value);
-  check_sizes(val_streams, limits_.eval_microbatch == 0 ? limits_.batch : limits_.eval_microbatch);
+  check_sizes(val_streams, limits_.eval_microbatch == 0 ? limits_.microbatches.front() : limits_.eval_microbatch);
   InputConfig input = pipeline.model.input;
   input.layout = wants_channels_last(pipeline) ? "channels_last" : "contiguous";
   if (options.training) train_assembler = std::make_unique<Assembler>(Assembler::Options{train_streams, input, device});
@@ -246,7 +247,7 @@ std::string Session::smaller_hint(std::uint64_t beside) const {
 
 std::uint64_t Session::budget_bytes() const { return pipeline.budget.host_ram.value != 0 ? pipeline.budget.host_ram.value : free_memory() / 10 * 8; }
 
-void Session::fit(const Options& options) {
+void Session::fit(Reporter& reporter, const Options& options) {
   const std::uint64_t host_ram = budget_bytes();
   std::map<std::int64_t, BudgetNeeds> of_samples;
   const auto samples_for = [&](std::int64_t eval_microbatch) -> const BudgetNeeds& {
@@ -263,7 +264,11 @@ void Session::fit(const Options& options) {
   request.batch_size = pipeline.batch.size.value;
   request.classes = classes();
   request.one_pass = limits_.one_pass();
-  request.progress = options.progress;
+  // The first start of a large network takes a while.
+  request.progress = [&, pass = 0]() mutable {
+    if (options.progress) options.progress();
+    reporter.progress("measuring what the network needs", std::min(0.9, 0.15 * pass++));
+  };
   NeedsMeter meter(std::move(request), cache, needs_key(options));
 
   PlanRequest wanted;
@@ -272,6 +277,7 @@ void Session::fit(const Options& options) {
   wanted.reserve = reserve_bytes(pipeline.budget.workers.value);
   wanted.samples = [&](std::int64_t eval_microbatch) { return SampleRoom{samples_for(eval_microbatch).smallest_samples, samples_for(eval_microbatch).useful_samples}; };
   planned = make_plan(meter, wanted);
+  if (meter.passes() > 0) reporter.progress("measuring what the network needs", 1);
   meter.remember();
 
   const auto all_of = [&](const TrainingPlan& what, const TensorNeeds& tensors) {

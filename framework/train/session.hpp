@@ -33,7 +33,7 @@ class Session {
     bool starting_weights = true;  // model.weights; false where a checkpoint follows
     // Takes the place of the pipeline's source, with the classes to use; for predict.
     std::optional<Recipe> source{};
-    std::optional<std::int64_t> saved_microbatch{};  // of the run that is resumed
+    std::optional<std::int64_t> saved_microbatch{};  // of the run that is resumed or evaluated
     std::function<void()> progress{};  // whenever something moved
   };
   Session(const TrainRequest& request, Reporter& reporter, Options options);
@@ -77,7 +77,7 @@ class Session {
  private:
   void open_data(Reporter& reporter, Options& options);
   void build(const Options& options);
-  void fit(const Options& options);
+  void fit(Reporter& reporter, const Options& options);
   [[nodiscard]] BudgetNeeds needs_of_samples(std::int64_t eval_microbatch) const;
   [[nodiscard]] std::string smaller_hint(std::uint64_t beside) const;
   [[nodiscard]] std::uint64_t budget_bytes() const;  // host_ram, or what "auto" stands for
