@@ -114,6 +114,14 @@ void apply_plan(Table& merged, const fs::path& file) {
     throw Error(Code::configuration, fmt::format("a plan has no {}", in_quotes(wrong == &section ? section.key : section.key + "." + wrong->key)),
                 "it holds batch.microbatch, eval.microbatch and [plan], as a run writes them to its plan.toml; other keys belong in the pipeline", wrong->place.text());
   }
+  const auto has = [&](const char* section, const char* key) {
+    const Member* found = find(plan, section);
+    const Table* table = found ? as_table(found->value) : nullptr;
+    return table && find(*table, key);
+  };
+  if (!has("batch", "microbatch") || !has("plan", "checkpoint"))
+    throw Error(Code::configuration, fmt::format("this is no whole plan: it lacks {}", has("batch", "microbatch") ? "plan.checkpoint" : "batch.microbatch"),
+                "a run writes a whole one to its plan.toml", file.string());
   merge(merged, std::move(plan));
 }
 

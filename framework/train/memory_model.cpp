@@ -44,24 +44,37 @@ MemoryModel::MemoryModel(PassTrace fewer, PassTrace more, std::optional<PassTrac
                 "the segments of a forward pass must not depend on how many clips there are");
 }
 
+MemoryModel::Part MemoryModel::part_of(const SegmentTrace& s) {
+  const std::uint64_t own = s.saves_output ? 0 : s.output;  // a second run may stop before it makes its output
+  const std::uint64_t plain_forward = std::max(s.forward_peak, s.forward_start + above(s.again_peak, s.again_start) + own);
+  Part part;
+  part.plain_peak = std::max(plain_forward, s.backward_peak);
+  part.checkpointed_peak = std::max({s.forward_peak, s.again_peak, s.backward_peak});
+  // What it returns lives on as the input of what comes next either way.
+  part.kept = above(above(s.again_end, s.again_start), s.saves_output ? s.output : 0);
+  return part;
+}
+
 MemoryModel::Parts MemoryModel::parts(std::int64_t clips) const {
   Parts out;
   const bool alone = clips == 1 && single_;
   for (std::size_t i = 0; i < fewer_.segments.size(); ++i) {
-    const SegmentTrace s = alone ? single_->segments[i] : on_line(fewer_.segments[i], more_.segments[i], fewer_.clips, more_.clips, clips);
-    const std::uint64_t own = s.saves_output ? 0 : s.output;  // a second run may stop before it makes its output
-    const std::uint64_t plain_forward = std::max(s.forward_peak, s.forward_start + above(s.again_peak, s.again_start) + own);
-    Part part;
-    part.plain_peak = std::max(plain_forward, s.backward_peak);
-    part.checkpointed_peak = std::max({s.forward_peak, s.again_peak, s.backward_peak});
-    // What it returns lives on as the input of what comes next either way.
-    part.kept = above(above(s.again_end, s.again_start), s.saves_output ? s.output : 0);
+    if (alone) {
+      out.segments.push_back(part_of(single_->segments[i]));
+      continue;
+    }
+    Part part = part_of(on_line(fewer_.segments[i], more_.segments[i], fewer_.clips, more_.clips, clips));
+    if (single_) {
+      const Part rest = part_of(single_->segments[i]);
+      part.plain_peak = std::max(part.plain_peak, rest.plain_peak);
+      part.checkpointed_peak = std::max(part.checkpointed_peak, rest.checkpointed_peak);
+    }
     out.segments.push_back(part);
   }
   SegmentTrace fewer, more;
   fewer.again_peak = fewer_.rest_peak;
   more.again_peak = more_.rest_peak;
-  out.rest_peak = alone ? single_->rest_peak : on_line(fewer, more, fewer_.clips, more_.clips, clips).again_peak;
+  out.rest_peak = alone ? single_->rest_peak : std::max(on_line(fewer, more, fewer_.clips, more_.clips, clips).again_peak, single_ ? single_->rest_peak : 0);
   return out;
 }
 

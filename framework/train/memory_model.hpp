@@ -36,7 +36,8 @@ struct PassTrace {
 class MemoryModel {
  public:
   // Two traces of the same segments at different numbers of clips (two and three: from two on the peak is a line). A single clip is
-  // off that line, for kernels choose other ways for it: it has a trace of its own. Throws Error(Code::plugin) when the segments differ.
+  // off that line, for kernels choose other ways for it: it has a trace of its own, and counts for every larger number too, for a batch may
+  // leave a rest of one. Throws Error(Code::plugin) when the segments differ.
   MemoryModel(PassTrace fewer, PassTrace more, std::optional<PassTrace> single = {});
 
   [[nodiscard]] std::vector<std::string> segments() const;
@@ -65,6 +66,7 @@ class MemoryModel {
     std::vector<Part> segments;
     std::uint64_t rest_peak = 0;
   };
+  [[nodiscard]] static Part part_of(const SegmentTrace& segment);
   [[nodiscard]] Parts parts(std::int64_t clips) const;
   PassTrace fewer_, more_;
   std::optional<PassTrace> single_;

@@ -1,6 +1,8 @@
 // Each measurement is a pass of the real trainer over zeros, under a cap: what does not stay below it is not known, and no harm done.
 #include "framework/train/needs.hpp"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <functional>
 #include <set>
@@ -215,6 +217,7 @@ NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::
   if (recall()) return;
   auto& allocator = CappedAllocator::install();
   allocator.trim();
+  malloc_trim(0);  // what reading headers and building left free
   const auto now = allocator.counters();
   const auto resident = resident_bytes();
   fixed_.base = resident - std::min(resident, now.live);
@@ -327,7 +330,6 @@ const MemoryModel* NeedsMeter::model(std::uint64_t cap) {
   if (traces_.empty()) {
     std::vector<PassTrace> traces;
     for (const std::int64_t clips : {2, 3, 1}) {
-      if (clips == 1 && request_.one_pass && request_.batch_size > 1) break;  // no plan has it
       auto one = trace(clips, cap);
       if (!one) return nullptr;
       traces.push_back(std::move(*one));
@@ -350,6 +352,12 @@ Json to_json(const PassTrace& trace) {
     segments.push_back({{"name", s.name}, {"forward", {s.forward_start, s.forward_peak}}, {"again", {s.again_start, s.again_peak, s.again_end}},
                         {"backward_peak", s.backward_peak}, {"output", s.output}, {"saves_output", s.saves_output}});
   return {{"clips", trace.clips}, {"segments", segments}, {"rest_peak", trace.rest_peak}, {"peak", trace.peak}};
+}
+
+// Of all but itself: what was changed by hand or damaged is measured anew.
+std::string check_of(Json json) {
+  json.erase("check");
+  return hash_of(json.dump());
 }
 
 PassTrace trace_from(const Json& json) {
@@ -379,7 +387,7 @@ bool NeedsMeter::recall() {
   if (folder_.empty()) return false;
   try {
     const auto json = Json::parse(read_file(system_disk(), file_of(folder_, key_), 16 * MiB));
-    if (json.at("key").get<std::string>() != key_) return false;
+    if (json.at("key").get<std::string>() != key_ || json.at("check").get<std::string>() != check_of(json)) return false;
     TensorNeeds fixed;
     fixed.base = json.at("base");
     fixed.runtime = json.at("runtime");
@@ -424,6 +432,7 @@ void NeedsMeter::remember() const {
     json["training"].push_back({{"microbatch", item.microbatch}, {"all", item.checkpointing.all}, {"checkpoint", item.checkpointing.names}, {"bytes", item.bytes}});
   for (const auto& item : evaluated_) json["evaluation"].push_back({{"clips", item.clips}, {"bytes", item.bytes}});
   for (const auto& item : traces_) json["traces"].push_back(to_json(item));
+  json["check"] = check_of(json);
   try {
     make_folders(system_disk(), folder_);
     write_file(system_disk(), file_of(folder_, key_), json.dump(1));

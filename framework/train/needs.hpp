@@ -76,7 +76,7 @@ class NeedsMeter {
   [[nodiscard]] std::optional<std::uint64_t> training(const TrainingPlan& plan, std::uint64_t cap);
   [[nodiscard]] std::optional<std::uint64_t> evaluation(std::int64_t clips, std::uint64_t cap);
 
-  // From passes of two, three and, where a plan may have it, one clip within `cap`; null where they need more.
+  // From passes of two, three and one clip within `cap`; null where they need more.
   [[nodiscard]] const MemoryModel* model(std::uint64_t cap);
   // All that a training pass ran, by path; known after the first.
   [[nodiscard]] const std::vector<std::string>& segments() const { return segments_; }

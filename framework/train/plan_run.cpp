@@ -71,7 +71,7 @@ void print_steps(const Session& session) {
     if (last && &step != &planned.steps.back() && step.host_ram + apart > last->host_ram) continue;
     last = &step;
     const std::string again = step.plan.checkpointing.any() ? fmt::format("{:.0f} % of what is kept: {}", 100 * step.again, text_of(step.plan.checkpointing)) : std::string("nothing");
-    fmt::print("{} {:>10}   {:>10}   {}\n", step.plan.microbatch == planned.plan.microbatch && step.plan.checkpointing == planned.plan.checkpointing ? "*" : " ", format_bytes(step.host_ram),
+    fmt::print("{} {:>10}   {:>10}   {}\n", step.plan.microbatch == planned.plan.microbatch && step.plan.checkpointing == planned.plan.checkpointing ? "*" : " ", bytes_to_write(step.host_ram),
                step.plan.microbatch, again);
   }
 }

@@ -33,11 +33,11 @@ class Planner {
 
   Planned plan() {
     Planned out;
-    out.smallest = smallest();
-    if (keeps_whole()) out.smallest = smallest();
+    out.smallest = with_least_evaluation(smallest());
+    if (keeps_whole()) out.smallest = with_least_evaluation(smallest());
     auto least = fit(out.smallest, Room::least);
     if (keeps_whole()) {
-      out.smallest = smallest();
+      out.smallest = with_least_evaluation(smallest());
       least = fit(out.smallest, Room::least);
     }
     if (!least) return refused(std::move(out));
@@ -46,7 +46,8 @@ class Planner {
     out.needs = *least;
     out.why = "the only plan that is allowed";
     if (!meter_.has_training() || !several()) {
-      if (!meter_.has_training()) widen_evaluation(out);
+      widen_evaluation(out);
+      out.smallest_needs.runtime = meter_.fixed().runtime;
       check_names();
       return out;
     }
@@ -55,7 +56,7 @@ class Planner {
     std::uint64_t not_above = no_limit;
     for (int attempt = 0; model && attempt < 3; ++attempt) {
       const auto found = choose(*model, not_above);
-      if (!found || found->plan == out.smallest) break;
+      if (!found) break;
       TrainingPlan plan = found->plan;
       if (const auto needs = fit(plan, Room::least)) {
         out.plan = plan;
@@ -72,6 +73,15 @@ class Planner {
   }
 
   [[nodiscard]] const PlanLimits& limits() const { return limits_; }
+
+  // Where what a model does beside its Pass keeps the batch in one piece.
+  [[nodiscard]] std::string whole_because() const {
+    const auto& beside = meter_.beside_pass();
+    if (!meter_.has_training() || limits_.microbatches.front() < limits_.batch || limits_.batch == 1) return {};
+    if (!beside.draws.empty()) return fmt::format("the batch stays whole, for {} draws random numbers beside its Pass", named(beside.draws));
+    if (!beside.statistics.empty()) return fmt::format("the batch stays whole, for {} moves in training", beside.statistics);
+    return {};
+  }
 
  private:
   enum class Room { least, useful };
@@ -119,6 +129,10 @@ class Planner {
     return {microbatch, limits_.eval_microbatch == 0 ? microbatch : limits_.eval_microbatch, std::move(checkpointing)};
   }
 
+  [[nodiscard]] TrainingPlan with_least_evaluation(TrainingPlan plan) const {
+    if (limits_.eval_microbatch == 0) plan.eval_microbatch = 1;
+    return plan;
+  }
   TrainingPlan smallest() {
     const auto microbatch = limits_.microbatches.back();
     if (!meter_.has_training()) return with(limits_.eval_microbatch == 0 ? 1 : limits_.eval_microbatch, {});
@@ -145,18 +159,34 @@ class Planner {
     return best->second;
   }
 
+  // The last pass of a batch may be a single clip, and that may need more than several do.
+  std::optional<std::uint64_t> training_of(const TrainingPlan& plan, std::uint64_t cap) {
+    const auto bytes = meter_.training(plan, cap);
+    if (!bytes || plan.microbatch == 1) return bytes;
+    TrainingPlan rest = plan;
+    rest.microbatch = 1;
+    const auto alone = meter_.training(rest, cap);
+    return alone ? std::optional(std::max(*bytes, *alone)) : std::nullopt;
+  }
+  std::optional<std::uint64_t> evaluation_of(const TrainingPlan& plan, std::uint64_t cap) {
+    const auto bytes = meter_.evaluation(plan.eval_microbatch, cap);
+    if (!bytes || plan.eval_microbatch == 1) return bytes;
+    const auto alone = meter_.evaluation(1, cap);
+    return alone ? std::optional(std::max(*bytes, *alone)) : std::nullopt;
+  }
+
   // What the plan needs, or nothing where it does not fit. An evaluation that was left open gets as many clips as fit.
   std::optional<TensorNeeds> fit(TrainingPlan& plan, Room how) {
     std::uint64_t bytes = 0;
     if (meter_.has_training()) {
-      const auto training = meter_.training(plan, room(1, how));
+      const auto training = training_of(plan, room(1, how));
       if (!training || *training > room(1, how)) return std::nullopt;  // the room shrinks with what the libraries keep
       bytes = *training;
     }
     if (meter_.has_evaluation()) {
       for (;;) {
         const auto cap = room(plan.eval_microbatch, how);
-        const auto evaluation = cap < bytes ? std::nullopt : meter_.evaluation(plan.eval_microbatch, cap);
+        const auto evaluation = cap < bytes ? std::nullopt : evaluation_of(plan, cap);
         if (evaluation && *evaluation <= room(plan.eval_microbatch, how)) {
           bytes = std::max(bytes, *evaluation);
           break;
@@ -200,14 +230,22 @@ class Planner {
     const Checkpointing checkpointing = pinned();
     const auto peak = with_margin(model.peak(microbatch, names_of(checkpointing, model)));
     if (peak > cap) return std::nullopt;
-    return Found{with(microbatch, checkpointing), peak, time_cost(microbatch, limits_.batch, 0), 0};
+    std::uint64_t again = 0, kept = 0;
+    for (const auto& name : model.segments()) {
+      const auto bytes = model.kept_by(name, microbatch);
+      kept += bytes;
+      if (checkpointing.all || checkpointing.names.contains(name)) again += bytes;
+    }
+    const double share = kept == 0 ? 0 : static_cast<double>(again) / static_cast<double>(kept);
+    return Found{with(microbatch, checkpointing), peak, time_cost(microbatch, limits_.batch, share), share};
   }
 
-  // Evaluation alone: as many clips at once as fit, at most a batch.
+  // The same training, or none, with as many clips at once in an evaluation as fit, at most a microbatch.
   void widen_evaluation(Planned& out) {
-    out.why = "as many clips at once as fit";
+    if (!meter_.has_training()) out.why = "as many clips at once as fit";
     if (limits_.eval_microbatch != 0) return;
-    TrainingPlan plan = with(limits_.microbatches.front(), {});
+    TrainingPlan plan = out.smallest;
+    plan.eval_microbatch = limits_.microbatches.front();
     if (const auto needs = fit(plan, Room::least)) {
       out.plan = plan;
       out.needs = *needs;
@@ -233,14 +271,13 @@ class Planner {
     const auto spare = NeedsMeter::to_spare();
     std::uint64_t bytes = 0;
     if (meter_.has_training()) {
-      if (const MemoryModel* model = several() ? meter_.model(spare) : nullptr) out.smallest = smallest(*model);
-      const auto training = meter_.training(out.smallest, spare);
+      if (const MemoryModel* model = several() ? meter_.model(spare) : nullptr) out.smallest = with_least_evaluation(smallest(*model));
+      const auto training = training_of(out.smallest, spare);
       if (!training) too_little(spare);
       bytes = *training;
     }
     if (meter_.has_evaluation()) {
-      if (limits_.eval_microbatch == 0) out.smallest.eval_microbatch = 1;
-      const auto evaluation = meter_.evaluation(out.smallest.eval_microbatch, spare);
+      const auto evaluation = evaluation_of(out.smallest, spare);
       if (!evaluation) too_little(spare);
       bytes = std::max(bytes, *evaluation);
     }
@@ -268,9 +305,7 @@ class Planner {
   }
 
   [[nodiscard]] std::string reason(const TrainingPlan& plan) const {
-    const auto& beside = meter_.beside_pass();
-    if (!beside.draws.empty() && limits_.microbatches.size() == 1) return fmt::format("the batch stays whole, for {} draws random numbers beside its Pass", named(beside.draws)) + twice(plan);
-    if (!beside.statistics.empty() && limits_.microbatches.size() == 1) return fmt::format("the batch stays whole, for {} moves in training", beside.statistics) + twice(plan);
+    if (const std::string because = whole_because(); !because.empty()) return because + twice(plan);
     const std::string text = plan.microbatch >= limits_.batch    ? limits_.microbatches.size() == 1 ? "the batch stays whole" : "the whole batch fits"
                        : limits_.microbatches.size() == 1 ? "the microbatch is pinned"
                                                           : fmt::format("{} at a time cost the least time of all that fits", plan.microbatch);
@@ -293,6 +328,7 @@ Planned make_plan(NeedsMeter& meter, const PlanRequest& request) {
   Planner planner(meter, request);
   Planned planned = planner.plan();
   planned.limits = planner.limits();
+  planned.whole_because = planner.whole_because();
   return planned;
 }
 

@@ -230,9 +230,14 @@ BudgetNeeds Session::needs_of_samples(std::int64_t eval_microbatch) const {
 std::string Session::smaller_hint(std::uint64_t beside) const {
   if (!train_assembler) return {};
   const auto& norm = pipeline.model.batch_norm;
-  if (limits_.checkpoint.mode == SegmentChoice::Mode::none || limits_.checkpoint.mode == SegmentChoice::Mode::named) return "; or plan.checkpoint = \"auto\", which learns the same";
-  if (model->batch_norms(false) == 0 || norm.mode == BatchNormConfig::Mode::frozen)
-    return pipeline.batch.microbatch.value > 1 ? "; or batch.microbatch = \"auto\", which learns the same" : "";
+  const bool may_cut = model->batch_norms(false) == 0 || norm.mode == BatchNormConfig::Mode::frozen;
+  std::vector<std::string> pins;
+  if (limits_.checkpoint.mode == SegmentChoice::Mode::none || limits_.checkpoint.mode == SegmentChoice::Mode::named) pins.emplace_back("plan.checkpoint = \"auto\"");
+  if (may_cut && planned.whole_because.empty() && pipeline.batch.microbatch.value > 1) pins.emplace_back("batch.microbatch = \"auto\"");
+  if (!pins.empty()) return fmt::format("; or {}, which {} the same", join(pins, " and "), pins.size() == 1 ? "learns" : "learn");
+  if (!planned.whole_because.empty()) return "; " + planned.whole_because + ": with pass.dropout, and batch norm that is counted, it could be cut";
+  if (may_cut && limits_.microbatches.size() == 1 && limits_.microbatches.front() > 1) return fmt::format("; the run that is resumed takes {} at a time", limits_.microbatches.front());
+  if (may_cut) return {};
   const std::int64_t whole = limits_.microbatches.back();
   if (!planned.model || whole < 2) return {};
   const std::uint64_t room = budget_bytes() > beside ? budget_bytes() - beside : 0;
@@ -364,6 +369,7 @@ std::vector<std::pair<std::string, std::string>> Session::facts() const {
     const std::int64_t size = pipeline.batch.size.value;
     std::string batch = counted(static_cast<std::uint64_t>(size), "clip");
     if (planned.plan.microbatch < size) batch += fmt::format(", {} at a time", planned.plan.microbatch);
+    if (!planned.whole_because.empty()) batch += "; " + planned.whole_because;
     if (planned.plan.checkpointing.any()) batch += ", computed twice: " + text_of(planned.plan.checkpointing);
     out.emplace_back("batch", batch);
     if (pipeline.optimizer.lr_base_batch.value > 0)

@@ -58,8 +58,8 @@ class TrainingRun {
       if (!housekeeping_.stop_requested() && steps_done() && plan_.has_val && evaluated_at_ != step_count_) evaluate_at_the_end();
     } catch (const c10::OutOfMemoryError& error) {
       save_what_there_is();
-      throw Error(Code::configuration, fmt::format("out of memory in step {}: {}", step_count_ + 1, error.what_without_backtrace()),
-                  "raise budget.host_ram, or lower batch.microbatch; the run goes on from its last checkpoint with --resume");
+      throw Error(Code::configuration, fmt::format("out of memory in {} {}: {}", evaluation_ ? "the evaluation after step" : "step", step_count_ + (evaluation_ ? 0 : 1), error.what_without_backtrace()),
+                  "raise budget.host_ram; the run goes on from its last checkpoint with --resume");
     } catch (const c10::Error& error) {
       save_what_there_is();
       throw Error(Code::plugin, fmt::format("step {}: {}", step_count_ + 1, error.what_without_backtrace()));

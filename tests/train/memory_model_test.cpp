@@ -134,7 +134,8 @@ TEST_CASE("a single clip has its own trace") {
   const MemoryModel model(random_trace(2, 4, 7), random_trace(3, 4, 7), random_trace(1, 4, 8));
   const MemoryModel alone(random_trace(1, 4, 8), random_trace(2, 4, 8));
   for (const auto& set : every_set(model)) CHECK(model.peak(1, set) == alone.peak(1, set));
-  CHECK(model.peak(2, {}) == random_model(4, 7).peak(2, {}));
+  // A batch may leave a rest of one: no larger number is weighed below it.
+  for (const auto& set : every_set(model)) CHECK(model.peak(2, set) >= std::max(alone.peak(1, set), random_model(4, 7).peak(2, set)));
 }
 
 TEST_CASE("other segments with more clips are an error") {

@@ -43,8 +43,8 @@ TEST_CASE("a Sequential is split into segments, and checkpointing them changes n
     Names names;
     MicrobatchPass pass(true, {1, 2}, {&checkpointing, statistics, &names});
     sluice::forward(split, "net", clip, pass).square().sum().backward();
-    CHECK(names.seen == std::vector<std::string>{"net.0", "net.1", "net.3"});
-    CHECK(names.again == (all ? 3 : 0));
+    CHECK(names.seen == std::vector<std::string>{"net.0", "net.3"});
+    CHECK(names.again == (all ? 2 : 0));
     for (std::size_t i = 0; i < split->parameters().size(); ++i) CHECK(split->parameters()[i].grad().equal(plain->parameters()[i].grad()));
     for (std::size_t i = 0; i < statistics.size(); ++i) CHECK(statistics[i].equal(plain->buffers()[i]));
   }

@@ -15,13 +15,16 @@
 
 namespace sluice {
 
-// One segment for each layer with weights and those without that follow it: an activation in place then works on what its own segment
-// made. Named NAME.0, NAME.3, ... by the first layer. Layers take and return one tensor.
+// One segment for each layer with kernels or matrices, with the norms and activations that follow it: an activation in place then works
+// on what its own segment made, and what a segment keeps beside its borders is worth dropping. A layer that is a block of several is the
+// best. Named NAME.0, NAME.3, ... by the first layer. Layers take and return one tensor.
 inline at::Tensor forward(torch::nn::Sequential& layers, const std::string& name, at::Tensor x, Pass& pass) {
   std::vector<std::pair<std::size_t, std::vector<torch::nn::AnyModule>>> segments;
   std::size_t number = 0;
   for (auto& layer : *layers) {
-    if (segments.empty() || !layer.ptr()->parameters().empty()) segments.emplace_back(number, std::vector<torch::nn::AnyModule>{});
+    bool opens = segments.empty();
+    for (const auto& weight : layer.ptr()->parameters()) opens = opens || weight.dim() > 1;
+    if (opens) segments.emplace_back(number, std::vector<torch::nn::AnyModule>{});
     segments.back().second.push_back(layer);
     ++number;
   }
