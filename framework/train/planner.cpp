@@ -52,7 +52,7 @@ class Planner {
       return out;
     }
     out.why = "the plan with the least memory: no other fits";
-    const MemoryModel* model = meter_.model(room(1, Room::least));
+    const MemoryModel* model = meter_.model(room(least_evaluation(), Room::least));
     std::uint64_t not_above = no_limit;
     for (int attempt = 0; model && attempt < 3; ++attempt) {
       const auto found = choose(*model, not_above);
@@ -129,14 +129,16 @@ class Planner {
     return {microbatch, limits_.eval_microbatch == 0 ? microbatch : limits_.eval_microbatch, std::move(checkpointing)};
   }
 
+  // Clips at a time; the bounds of all samples are walked through for each number that is asked about, so plans are compared by this one.
+  [[nodiscard]] std::int64_t least_evaluation() const { return limits_.eval_microbatch == 0 ? 1 : limits_.eval_microbatch; }
   [[nodiscard]] TrainingPlan with_least_evaluation(TrainingPlan plan) const {
-    if (limits_.eval_microbatch == 0) plan.eval_microbatch = 1;
+    plan.eval_microbatch = least_evaluation();
     return plan;
   }
   TrainingPlan smallest() {
     const auto microbatch = limits_.microbatches.back();
-    if (!meter_.has_training()) return with(limits_.eval_microbatch == 0 ? 1 : limits_.eval_microbatch, {});
-    const MemoryModel* model = several() ? meter_.model(room(1, Room::least)) : nullptr;
+    if (!meter_.has_training()) return with(least_evaluation(), {});
+    const MemoryModel* model = several() ? meter_.model(room(least_evaluation(), Room::least)) : nullptr;
     if (model) return smallest(*model);
     return with(microbatch, automatic() ? Checkpointing{true, {}} : pinned());
   }
@@ -179,8 +181,8 @@ class Planner {
   std::optional<TensorNeeds> fit(TrainingPlan& plan, Room how) {
     std::uint64_t bytes = 0;
     if (meter_.has_training()) {
-      const auto training = training_of(plan, room(1, how));
-      if (!training || *training > room(1, how)) return std::nullopt;  // the room shrinks with what the libraries keep
+      const auto training = training_of(plan, room(least_evaluation(), how));
+      if (!training || *training > room(least_evaluation(), how)) return std::nullopt;  // the room shrinks with what the libraries keep
       bytes = *training;
     }
     if (meter_.has_evaluation()) {
@@ -215,7 +217,7 @@ class Planner {
     std::optional<Found> best;
     for (const Room how : {Room::useful, Room::least})
       for (const auto microbatch : limits_.microbatches) {
-        const auto cap = std::min(room(limits_.eval_microbatch == 0 ? microbatch : limits_.eval_microbatch, how), not_above);
+        const auto cap = std::min(room(least_evaluation(), how), not_above);
         if (const auto found = choose(model, microbatch, cap); found && (!best || found->cost < best->cost)) best = found;
       }
     return best;
@@ -261,13 +263,12 @@ class Planner {
       for (const auto microbatch : limits_.microbatches)
         if (const auto found = choose(*model, microbatch, cap); found && (!best || found->cost < best->cost)) best = found;
       if (!best) return;
-      out.steps.push_back({best->plan, taken(best->plan.eval_microbatch, Room::least) + best->peak, best->again});
+      out.steps.push_back({best->plan, taken(least_evaluation(), Room::least) + best->peak, best->again});
       cap = best->peak - 1;
     }
   }
 
   Planned refused(Planned out) {
-    out.fits = false;
     const auto spare = NeedsMeter::to_spare();
     std::uint64_t bytes = 0;
     if (meter_.has_training()) {

@@ -38,7 +38,6 @@ struct Planned {
   TensorNeeds needs;           // of the plan, measured
   TrainingPlan smallest;       // the one with the least memory that the limits allow
   TensorNeeds smallest_needs;  // measured, beyond host_ram where it had to be
-  bool fits = true;            // false: not even the smallest one
   std::string why;             // in words
   PlanLimits limits{};         // with what the first pass showed
   std::string whole_because{};  // where what the model does beside its Pass keeps the batch whole

@@ -209,12 +209,12 @@ std::string Session::needs_key(const Options& options) const {
 }
 
 // What samples need beside tensors, for an evaluation of that many clips at a time; and the reserve.
-BudgetNeeds Session::needs_of_samples(std::int64_t eval_microbatch) const {
+BudgetNeeds Session::needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const {
   const std::int64_t size = pipeline.batch.size.value, workers = pipeline.budget.workers.value;
   BudgetNeeds all;
   all.useful_samples = 0;
   std::vector<Demand> demands;
-  if (train_assembler) demands.push_back({size, sample_bounds(*dataset, stages, Split::train, no_cap, size)});
+  if (train_assembler) demands.push_back({size, train});
   if (eval_assembler) demands.push_back({eval_microbatch, sample_bounds(*dataset, stages, Split::val, no_cap, eval_microbatch)});
   set_smallest(all, demands, allowed_failures() - static_cast<std::int64_t>(dataset->failed().size()));
   for (const auto& [batch, bounds] : demands) {
@@ -254,10 +254,12 @@ std::uint64_t Session::budget_bytes() const { return pipeline.budget.host_ram.va
 
 void Session::fit(Reporter& reporter, const Options& options) {
   const std::uint64_t host_ram = budget_bytes();
+  const std::int64_t size = pipeline.batch.size.value;
+  const SampleBounds train = train_assembler ? sample_bounds(*dataset, stages, Split::train, no_cap, size) : SampleBounds{};
   std::map<std::int64_t, BudgetNeeds> of_samples;
   const auto samples_for = [&](std::int64_t eval_microbatch) -> const BudgetNeeds& {
     const auto known = of_samples.find(eval_microbatch);
-    return known != of_samples.end() ? known->second : of_samples.emplace(eval_microbatch, needs_of_samples(eval_microbatch)).first->second;
+    return known != of_samples.end() ? known->second : of_samples.emplace(eval_microbatch, needs_of_samples(train, eval_microbatch)).first->second;
   };
 
   NeedsRequest request;
@@ -266,7 +268,7 @@ void Session::fit(Reporter& reporter, const Options& options) {
   request.optimizer = optimizer.get();
   request.train = train_assembler.get();
   request.eval = eval_assembler.get();
-  request.batch_size = pipeline.batch.size.value;
+  request.batch_size = size;
   request.classes = classes();
   request.one_pass = limits_.one_pass();
   // The first start of a large network takes a while.

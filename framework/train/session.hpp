@@ -78,7 +78,7 @@ class Session {
   void open_data(Reporter& reporter, Options& options);
   void build(const Options& options);
   void fit(Reporter& reporter, const Options& options);
-  [[nodiscard]] BudgetNeeds needs_of_samples(std::int64_t eval_microbatch) const;
+  [[nodiscard]] BudgetNeeds needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const;
   [[nodiscard]] std::string smaller_hint(std::uint64_t beside) const;
   [[nodiscard]] std::uint64_t budget_bytes() const;  // host_ram, or what "auto" stands for
   [[nodiscard]] std::int64_t allowed_failures() const;
