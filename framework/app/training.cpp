@@ -91,6 +91,12 @@ void add_plan_option(CLI::App& verb, PipelineArguments& arguments) {
 
 }  // namespace
 
+void add_check_kernels(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("check-kernels", "What a training in bf16 or fp16 starts as a child: kernels from standard input, their errors to standard output");
+  command->group("");  // nothing for people
+  command->callback([&action] { action = [] { return open_train_library().get<int()>(check_kernels_entry)(); }; });
+}
+
 void add_train(CLI::App& app, Action& action) {
   const auto verb = make(TrainRequest::Verb::train);
   auto* command = app.add_subcommand("train", "Train a model");

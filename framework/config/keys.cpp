@@ -42,7 +42,7 @@ void visit(KeyVisitor& v, RunConfig& run) {
   v.key("epochs", run.epochs, "passes over the training samples; give epochs or steps", WholeRule{1, 1000000});
   v.key("steps", run.steps, "optimizer steps; give epochs or steps", WholeRule{1, most_steps});
   v.key("device", run.device, "where the model runs: auto (the first GPU, else cpu), cpu, cuda:N", TextRule{{}, device_problem, "auto, cpu, cuda:N"});
-  v.key("precision", run.precision, "of the forward and backward pass; weights and losses stay fp32. This version: fp32 alone");
+  v.key("precision", run.precision, "of the matrix products and convolutions of the forward and backward pass; weights, losses and the optimizer stay fp32");
   v.key("deterministic", run.deterministic, "refuse kernels whose result depends on timing (CUDA; the CPU has none)");
   v.key("max_failures", run.max_failures, "samples that may fail before the run ends with exit code 4: below 1 a share of an epoch, from 1 on a number", RealRule{0, 1e9});
   v.key("watchdog", run.watchdog, "seconds without any progress until the run ends with exit code 6; 0: never", RealRule{0, 86400});

@@ -114,7 +114,6 @@ Pipeline load_pipeline(const fs::path& file, const std::vector<std::string>& ove
 
 void check_supported(const Pipeline& pipeline) {
   Problems problems;
-  if (pipeline.run.precision.value != Precision::fp32) problems.add(pipeline.run.precision.place, "this version trains in fp32", "leave run.precision out");
   const auto cannot = [&](const char* key, const Place& place) { problems.add(place, fmt::format("this version cannot honour plan.{}", key), "leave it out, or write \"auto\""); };
   using Mode = SegmentChoice::Mode;
   if (const auto& offload = pipeline.plan.offload; offload.mode == Mode::all || (offload.mode == Mode::named && !offload.names.empty())) cannot("offload", offload.place);

@@ -10,6 +10,7 @@
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/evaluation_run.hpp"
 #include "framework/train/housekeeping.hpp"
+#include "framework/train/kernel_audit.hpp"
 #include "framework/train/saved_tensors.hpp"
 #include "framework/train/threads.hpp"
 #include "framework/train/training_run.hpp"
@@ -31,6 +32,12 @@ int dispatch(const sluice::TrainRequest& request, sluice::Housekeeping& housekee
 extern "C" {
 
 [[gnu::visibility("default")]] const char* sluice_train_fingerprint() { return sluice::fingerprint.data(); }
+
+[[gnu::visibility("default")]] int sluice_train_check_kernels() {
+  sluice::pin_malloc();
+  sluice::settle_threads_first();
+  return sluice::check_kernels_in_child();
+}
 
 [[gnu::visibility("default")]] int sluice_train_run(const sluice::TrainRequest& request) {
   sluice::pin_malloc();

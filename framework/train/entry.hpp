@@ -29,9 +29,12 @@ struct TrainRequest {
 using TrainEntry = int (*)(const TrainRequest&);
 // What the training half of a plugin must have been built with; see sluice/torch/fingerprint.hpp.
 using FingerprintEntry = const char* (*)();
+// Checks the kernels that standard input names and returns the exit code: what a training starts as a child.
+using CheckKernelsEntry = int (*)();
 
 inline constexpr const char* train_library = "libsluice_train.so";
 inline constexpr const char* train_entry = "sluice_train_run";
 inline constexpr const char* fingerprint_entry = "sluice_train_fingerprint";
+inline constexpr const char* check_kernels_entry = "sluice_train_check_kernels";
 
 }  // namespace sluice

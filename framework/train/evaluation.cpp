@@ -49,7 +49,7 @@ void Evaluation::add(const Assembler& assembler, std::span<const FinishedSample>
   const Microbatch microbatch = assembler.assemble(samples, assembler.extents(samples));
   if (loss_) loss_->check(microbatch.host, options_.classes);
   MicrobatchPass pass(false, microbatch.keys);
-  const Outputs outputs = model_.forward(microbatch.inputs, pass);
+  const Outputs outputs = forward_in(options_.arithmetic, model_, microbatch.inputs, pass);
   if (loss_) {
     const LossValue value = (*loss_)(outputs, microbatch.inputs, microbatch.host);
     loss_sum_ += value.sum.item<double>();

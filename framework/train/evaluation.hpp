@@ -17,6 +17,7 @@
 #include <sluice/torch/training.hpp>
 
 #include "framework/train/assemble.hpp"
+#include "framework/train/precision.hpp"
 
 namespace sluice {
 
@@ -29,6 +30,7 @@ struct EvalOptions {
   std::int64_t views = 1;       // clips of each video, adjacent
   std::string average = "prob";  // prob: mean of softmax; score: mean of logits
   std::int64_t classes = 0;
+  Arithmetic arithmetic{};
 };
 
 struct EvalNumbers {

@@ -32,7 +32,7 @@ int run_evaluation(const TrainRequest& request, Housekeeping& housekeeping, Repo
     throw Error(Code::configuration, fmt::format("this checkpoint was trained on other classes: {}; the data has: {}", join(weights.state->classes, ", "), join(session.dataset->classes(), ", ")),
                 "evaluate on data with those classes in that order (data.classes), or name a .safetensors file to compare by number", weights.path().string());
   load_tensors(weights.tensors(), tensors_of(*session.model), false);
-  Evaluation evaluation(*session.model, session.loss.get(), session.metrics, {session.dataset->views(Split::val), session.pipeline.eval.average.value, session.classes()});
+  Evaluation evaluation(*session.model, session.loss.get(), session.metrics, {session.dataset->views(Split::val), session.pipeline.eval.average.value, session.classes(), session.arithmetic});
   std::int64_t failed = static_cast<std::int64_t>(session.dataset->failed().size()), seen = 0;
   for (const auto& item : session.dataset->failed()) log::warning("{}: {}", item.where, item.why);
   {

@@ -26,6 +26,7 @@
 #include "framework/state/files.hpp"
 #include "framework/state/hash.hpp"
 #include "framework/train/capped_allocator.hpp"
+#include "framework/train/kernel_audit.hpp"
 #include "framework/train/pass.hpp"
 #include "framework/train/step.hpp"
 
@@ -213,7 +214,7 @@ class Recorder final : public SegmentObserver {
 std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB; }
 
 NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key)
-    : request_(std::move(request)), folder_(std::move(folder)), key_("2 " + std::move(key)) {
+    : request_(std::move(request)), folder_(std::move(folder)), key_("3 " + std::move(key)) {
   if (recall()) return;
   auto& allocator = CappedAllocator::install();
   allocator.trim();
@@ -270,6 +271,7 @@ void NeedsMeter::train_once(std::int64_t clips, const Checkpointing& checkpointi
   options.classes = request_.classes;
   options.checkpointing = checkpointing;
   options.observer = &observer;
+  options.arithmetic = request_.arithmetic;
   Step step(*request_.model, loss, *request_.optimizer, options);
   const SameStatistics before(*request_.model);
   try {
@@ -306,12 +308,41 @@ std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uin
     request_.model->set_training(false);
     const Microbatch microbatch = request_.eval->zeros(clips, request_.eval->largest());
     MicrobatchPass pass(false, microbatch.keys);
-    const Outputs outputs = request_.model->forward(microbatch.inputs, pass);
+    const Outputs outputs = forward_in(request_.arithmetic, *request_.model, microbatch.inputs, pass);
     if (request_.loss) LossOfZeros(*request_.loss)(outputs, microbatch.inputs, microbatch.host);
     return recorder.weighed();
   });
   if (bytes) evaluated_.push_back({clips, *bytes});
   return bytes;
+}
+
+const std::vector<KernelCall>& NeedsMeter::kernels(std::uint64_t cap) {
+  if (!kernels_.empty() || !request_.arithmetic.reduced()) return kernels_;
+  const Assembler& assembler = request_.train ? *request_.train : *request_.eval;
+  for (const std::int64_t clips : {2, 1}) {
+    const auto measured = measure(cap, [&] {
+      Recorder recorder;
+      const at::NoGradGuard no_grad;
+      request_.model->set_training(request_.train != nullptr);
+      const Microbatch microbatch = assembler.zeros(clips, assembler.largest());
+      kernels_ = calls_of([&] {
+        MicrobatchPass pass(request_.train != nullptr, microbatch.keys);
+        static_cast<void>(forward_in(request_.arithmetic, *request_.model, microbatch.inputs, pass));
+      });
+      return recorder.weighed();
+    });
+    if (measured) break;
+  }
+  return kernels_;
+}
+
+void NeedsMeter::follow(const std::vector<std::string>& routed) {
+  if (routed == routed_) return;
+  routed_ = routed;
+  trained_.clear();
+  evaluated_.clear();
+  traces_.clear();
+  model_.reset();
 }
 
 std::optional<PassTrace> NeedsMeter::trace(std::int64_t clips, std::uint64_t cap) {
@@ -402,6 +433,10 @@ bool NeedsMeter::recall() {
     std::vector<PassTrace> traces;
     for (const auto& item : json.at("traces")) traces.push_back(trace_from(item));
     if (traces.size() == 1 || traces.size() > 3) return false;
+    std::vector<KernelCall> kernels;
+    for (const auto& text : json.at("kernels")) kernels.push_back(KernelCall::from_text(text.get<std::string>()));
+    kernels_ = std::move(kernels);
+    routed_ = json.at("routed").get<std::vector<std::string>>();
     segments_ = json.at("segments").get<std::vector<std::string>>();
     beside_pass_ = {json.at("draws"), json.at("moves")};
     fixed_ = fixed;
@@ -423,6 +458,8 @@ void NeedsMeter::remember() const {
             {"gradients", fixed_.gradients},
             {"optimizer", fixed_.optimizer},
             {"segments", segments_},
+            {"kernels", Json::array()},
+            {"routed", routed_},
             {"draws", beside_pass_.draws},
             {"moves", beside_pass_.statistics},
             {"training", Json::array()},
@@ -430,6 +467,7 @@ void NeedsMeter::remember() const {
             {"traces", Json::array()}};
   for (const auto& item : trained_)
     json["training"].push_back({{"microbatch", item.microbatch}, {"all", item.checkpointing.all}, {"checkpoint", item.checkpointing.names}, {"bytes", item.bytes}});
+  for (const auto& call : kernels_) json["kernels"].push_back(call.text());
   for (const auto& item : evaluated_) json["evaluation"].push_back({{"clips", item.clips}, {"bytes", item.bytes}});
   for (const auto& item : traces_) json["traces"].push_back(to_json(item));
   json["check"] = check_of(json);

@@ -15,7 +15,9 @@
 #include <vector>
 
 #include "framework/train/assemble.hpp"
+#include "framework/train/kernel_call.hpp"
 #include "framework/train/memory_model.hpp"
+#include "framework/train/precision.hpp"
 #include "framework/train/training_plan.hpp"
 
 #include <sluice/torch/network.hpp>
@@ -58,6 +60,7 @@ struct NeedsRequest {
   const Assembler* eval = nullptr;   // null: no evaluation
   std::int64_t batch_size = 1;
   std::int64_t classes = 0;
+  Arithmetic arithmetic{};
   bool one_pass = true;              // a batch is one microbatch; otherwise the gradients of earlier ones live beside each
   std::function<void()> progress{};  // before each pass
 };
@@ -75,6 +78,11 @@ class NeedsMeter {
   // Weights, statistics, optimizer state and random numbers are as before.
   [[nodiscard]] std::optional<std::uint64_t> training(const TrainingPlan& plan, std::uint64_t cap);
   [[nodiscard]] std::optional<std::uint64_t> evaluation(std::int64_t clips, std::uint64_t cap);
+
+  // The kernels in reduced precision that a forward pass calls; none where not even that of one clip is within `cap`.
+  [[nodiscard]] const std::vector<KernelCall>& kernels(std::uint64_t cap);
+  // What is computed in another way than the library's: measurements that were made otherwise are forgotten.
+  void follow(const std::vector<std::string>& routed);
 
   // From passes of two, three and one clip within `cap`; null where they need more.
   [[nodiscard]] const MemoryModel* model(std::uint64_t cap);
@@ -116,6 +124,8 @@ class NeedsMeter {
   std::vector<PassTrace> traces_;
   std::optional<MemoryModel> model_;
   std::vector<std::string> segments_;
+  std::vector<KernelCall> kernels_;
+  std::vector<std::string> routed_;
   BesidePass beside_pass_;
   int passes_ = 0;
 };

@@ -121,7 +121,7 @@ int run_prediction(const TrainRequest& request, Housekeeping& housekeeping, Repo
   for (const auto& item : session->dataset->failed()) print_failed(request, as_typed(item.where), item.why);
 
   std::vector<NamedMetric> no_metrics;
-  Evaluation evaluation(*session->model, nullptr, no_metrics, {session->dataset->views(Split::val), session->pipeline.eval.average.value, session->classes()});
+  Evaluation evaluation(*session->model, nullptr, no_metrics, {session->dataset->views(Split::val), session->pipeline.eval.average.value, session->classes(), session->arithmetic});
   const auto path_of = [&](std::int64_t sample) {
     for (const auto& [name, text] : session->dataset->texts(Split::val, sample))
       if (name == stream) return text;

@@ -29,6 +29,7 @@ class Recovery {
   Recovery(Model& model, Loss& loss, Optimizer& optimizer, Options options);
 
   // As Step::run(). Throws c10::OutOfMemoryError when the last rung does not fit: then everything is as before the step.
+  [[nodiscard]] LossScaler& scaler() { return step_.scaler(); }
   StepResult run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const Step::GoOn& go_on = {});
 
   // That the next step follows.

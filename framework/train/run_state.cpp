@@ -37,10 +37,10 @@ std::map<std::string, std::string> keys_of(const std::string& canonical) {
 
 // Keys that no weight depends on, alone or with all that is below them.
 bool changes_result(const std::string& key, bool has_schedule) {
-  static const std::vector<std::string> harmless{"run.name",          "run.dir",           "run.max_failures",     "run.watchdog", "run.device",
+  static const std::vector<std::string> harmless{"run.name",          "run.dir",           "run.max_failures",     "run.watchdog", "run.device", "run.precision",
                                                  "budget.host_ram",   "budget.workers",    "budget.device_memory", "budget.in_flight", "checkpoint.",
                                                  "eval.",             "metric[",           "plugins.",             "env.",         "plan.",
-                                                 "batch.microbatch",  "budget.compute_threads"};  // the last two: compared as what they became
+                                                 "batch.microbatch",  "budget.compute_threads"};  // these and run.precision: compared as what they became
   for (const auto& known : harmless)
     if (key == known || ((known.back() == '.' || known.back() == '[') && key.starts_with(known))) return false;
   // How long a run is matters to its schedule alone.
@@ -59,7 +59,9 @@ std::string to_json(const RunState& state) {
   json["seed"] = state.seed;
   json["failures"] = state.failures;
   json["evaluated_at"] = state.evaluated_at;
-  json["plan"] = {{"microbatch", state.microbatch}, {"compute_threads", state.compute_threads}, {"layout", state.layout}, {"device", state.device}};
+  json["plan"] = {{"microbatch", state.microbatch}, {"compute_threads", state.compute_threads}, {"layout", state.layout}, {"device", state.device}, {"precision", state.precision}, {"routed", state.routed}};
+  json["loss_scale"] = {{"scale", state.scaler.scale}, {"clean", state.scaler.clean}};
+  json["skipped"] = state.skipped;
   json["classes"] = state.classes;
   json["train_samples"] = state.train_samples;
   json["train_digest"] = state.train_digest;
@@ -91,6 +93,11 @@ RunState run_state_from_json(const std::string& text) {
     state.compute_threads = plan.at("compute_threads");
     state.layout = plan.at("layout");
     state.device = plan.at("device");
+    // Runs before there was a choice.
+    state.precision = plan.value("precision", "fp32");
+    state.routed = plan.value("routed", std::vector<std::string>{});
+    if (json.contains("loss_scale")) state.scaler = {json["loss_scale"].at("scale"), json["loss_scale"].at("clean")};
+    state.skipped = json.value("skipped", std::int64_t{0});
     state.classes = json.at("classes").get<std::vector<std::string>>();
     state.train_samples = json.at("train_samples");
     state.train_digest = json.at("train_digest");
@@ -117,6 +124,8 @@ std::vector<Difference> differences(const RunState& saved, const RunState& now) 
   compare("microbatch", saved.microbatch, now.microbatch, true);
   compare("layout", saved.layout, now.layout, true);
   compare("device", saved.device, now.device, true);
+  compare("precision", saved.precision, now.precision, true);
+  compare("kernels computed in another way", join(saved.routed, "; "), join(now.routed, "; "), true);
   compare("classes of the data", join(saved.classes, ", "), join(now.classes, ", "), true);
   compare("training samples", saved.train_samples, now.train_samples, true);
   compare("digest of the training samples (paths, pieces, labels, order)", saved.train_digest, now.train_digest, true);

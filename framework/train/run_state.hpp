@@ -9,6 +9,7 @@
 
 #include "framework/train/best.hpp"
 #include "framework/train/phases.hpp"
+#include "framework/train/precision.hpp"
 
 namespace sluice {
 
@@ -23,7 +24,11 @@ struct RunState {
   std::int64_t microbatch = 0;
   std::int64_t compute_threads = 0;
   std::string layout;
+  std::string precision = "fp32";
+  std::vector<std::string> routed{};  // kernels that are computed in another way than the library's
   std::string device;  // kind of device, e.g. "cpu"
+  LossScaler::State scaler{};
+  std::int64_t skipped = 0;  // batches whose loss or gradient was not finite
   // The data.
   std::vector<std::string> classes;
   std::int64_t train_samples = 0;

@@ -22,6 +22,7 @@
 #include "framework/state/hash.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/device.hpp"
+#include "framework/train/kernel_audit.hpp"
 #include "framework/train/threads.hpp"
 #include "framework/train/weights.hpp"
 
@@ -102,6 +103,7 @@ Session::Session(const TrainRequest& request, Reporter& reporter, Options option
     if (options.progress) options.progress();
   };
   device = choose_device(pipeline.run.device);
+  choose_precision(reporter);
   CappedAllocator::install();
   set_compute_threads(pipeline.budget.compute_threads.value);
   if (pipeline.run.deterministic.value) demand_deterministic();
@@ -191,7 +193,7 @@ void Session::build(const Options& options) {
 }
 
 std::string Session::needs_key(const Options& options) const {
-  std::string key = fmt::format("torch {} {} threads {} train {} passes {} of {} eval {} layout {} norm {}.{}\n", TORCH_VERSION, device.str(), pipeline.budget.compute_threads.value,
+  std::string key = fmt::format("{} torch {} {} threads {} train {} passes {} of {} eval {} layout {} norm {}.{}\n", name_of(arithmetic.precision), TORCH_VERSION, device.str(), pipeline.budget.compute_threads.value,
                                 options.training, limits_.one_pass() ? "one" : "several", pipeline.batch.size.value, eval_assembler != nullptr,
                                 wants_channels_last(pipeline), static_cast<int>(pipeline.model.batch_norm.mode), pipeline.model.batch_norm.group);
   key += streams_text(train_streams) + "\n" + streams_text(val_streams) + "\n" + join(dataset->classes(), ",") + "\n";
@@ -252,6 +254,36 @@ std::string Session::smaller_hint(std::uint64_t beside) const {
 
 std::uint64_t Session::budget_bytes() const { return pipeline.budget.host_ram.value != 0 ? pipeline.budget.host_ram.value : free_memory() / 10 * 8; }
 
+void Session::choose_precision(Reporter& reporter) {
+  arithmetic = {pipeline.run.precision.value, device};
+  const auto support = precision_support(arithmetic);
+  if (!support.works)
+    throw Error(Code::configuration, fmt::format("{} does not compute in {}: {}", device.str(), name_of(arithmetic.precision), support.why), "write run.precision = \"fp32\"", pipeline.run.precision.place.text());
+  if (!support.native) reporter.note(support.why);
+}
+
+// On a device other than the CPU the library's kernels are used as they are.
+void Session::check_kernels(NeedsMeter& meter, Reporter& reporter, const Options& options) {
+  if (!arithmetic.reduced() || !device.is_cpu()) return;
+  const std::uint64_t budget_left = budget_bytes() - std::min(budget_bytes(), resident_bytes());
+  const auto& calls = meter.kernels(budget_left);
+  CappedAllocator::install().trim();
+  AuditOptions how;
+  how.program = "/proc/self/exe";
+  how.cache = cache;
+  how.child_memory = budget_bytes() - std::min(budget_bytes(), resident_bytes());
+  how.threads = pipeline.budget.compute_threads.value;
+  how.progress = [&](double fraction) {
+    if (options.progress) options.progress();
+    reporter.progress(fmt::format("checking the kernels in {}", name_of(arithmetic.precision)), fraction);
+  };
+  const auto audit = audit_kernels(calls, how);
+  KernelRoutes::instance().trust(audit.trust);
+  routed = audit.routed;
+  for (const auto& line : audit.why) reporter.note(line);
+  meter.follow(routed);
+}
+
 void Session::fit(Reporter& reporter, const Options& options) {
   const std::uint64_t host_ram = budget_bytes();
   const std::int64_t size = pipeline.batch.size.value;
@@ -271,12 +303,14 @@ void Session::fit(Reporter& reporter, const Options& options) {
   request.batch_size = size;
   request.classes = classes();
   request.one_pass = limits_.one_pass();
+  request.arithmetic = arithmetic;
   // The first start of a large network takes a while.
   request.progress = [&, pass = 0]() mutable {
     if (options.progress) options.progress();
     reporter.progress("measuring what the network needs", std::min(0.9, 0.15 * pass++));
   };
   NeedsMeter meter(std::move(request), cache, needs_key(options));
+  check_kernels(meter, reporter, options);
 
   PlanRequest wanted;
   wanted.limits = limits_;
@@ -366,7 +400,8 @@ std::vector<std::pair<std::string, std::string>> Session::facts() const {
   out.emplace_back("data", fmt::format("{}: {} to train, {} to evaluate, {}", pipeline.data.plugin, with_commas(static_cast<std::uint64_t>(dataset->samples(Split::train))),
                                        with_commas(static_cast<std::uint64_t>(dataset->samples(Split::val))),
                                        classes() == 1 ? "1 class" : fmt::format("{} classes", classes())));
-  out.emplace_back("model", fmt::format("{}, {} parameters", pipeline.model.plugin.plugin, with_commas(static_cast<std::uint64_t>(parameters))));
+  out.emplace_back("model", fmt::format("{}, {} parameters{}", pipeline.model.plugin.plugin, with_commas(static_cast<std::uint64_t>(parameters)),
+                                        arithmetic.reduced() ? fmt::format(", computed in {}, kept in fp32", name_of(arithmetic.precision)) : ""));
   if (train_assembler) {
     const std::int64_t size = pipeline.batch.size.value;
     std::string batch = counted(static_cast<std::uint64_t>(size), "clip");
@@ -390,6 +425,8 @@ RunState Session::state(const TrainRequest& request) const {
   state.compute_threads = pipeline.budget.compute_threads.value;
   state.layout = wants_channels_last(pipeline) ? "channels_last" : "contiguous";
   state.device = c10::DeviceTypeName(device.type(), true);
+  state.precision = name_of(arithmetic.precision);
+  state.routed = routed;
   state.classes = dataset->classes();
   state.train_samples = dataset->samples(Split::train);
   state.train_digest = fmt::format("{:016x}", dataset->digest(Split::train));

@@ -42,6 +42,8 @@ class Session {
   const Pipeline& pipeline;
   Registry& registry;
   at::Device device{at::kCPU};
+  Arithmetic arithmetic;
+  std::vector<std::string> routed;  // kernels that are computed in another way than the library's, in words
   std::filesystem::path cache;
   Stages stages;
   std::unique_ptr<Dataset> dataset;
@@ -78,6 +80,8 @@ class Session {
   void open_data(Reporter& reporter, Options& options);
   void build(const Options& options);
   void fit(Reporter& reporter, const Options& options);
+  void choose_precision(Reporter& reporter);
+  void check_kernels(NeedsMeter& meter, Reporter& reporter, const Options& options);
   [[nodiscard]] BudgetNeeds needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const;
   [[nodiscard]] std::string smaller_hint(std::uint64_t beside) const;
   [[nodiscard]] std::uint64_t budget_bytes() const;  // host_ram, or what "auto" stands for

@@ -11,6 +11,7 @@
 #include <ATen/ops/_foreach_div.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
 
@@ -20,7 +21,7 @@
 
 namespace sluice {
 
-Step::Step(Model& model, Loss& loss, Optimizer& optimizer, StepOptions options) : model_(model), loss_(loss), optimizer_(optimizer), options_(std::move(options)) {
+Step::Step(Model& model, Loss& loss, Optimizer& optimizer, StepOptions options) : model_(model), loss_(loss), optimizer_(optimizer), options_(std::move(options)), scaler_(options_.arithmetic.precision) {
   for (auto& weight : model_.weights()) weights_.push_back(weight.tensor);
   for (auto& statistic : model_.statistics()) statistics_.push_back(statistic.tensor);
 }
@@ -45,12 +46,12 @@ void Step::tag_gradients() {
     if (weight.grad().defined() && weight.grad().is_cpu()) allocator.retag(weight.grad().storage().data_ptr(), Account::gradients);
 }
 
-StepResult Step::accumulate(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on) {
+StepResult Step::accumulate(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on, std::int64_t clips) {
   drop_gradients();
-  return add_gradients(microbatches, go_on);
+  return add_gradients(microbatches, go_on, clips);
 }
 
-StepResult Step::add_gradients(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on) {
+StepResult Step::add_gradients(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on, std::int64_t clips) {
   StepResult result;
   model_.set_training(true);
   at::Tensor sum;
@@ -60,7 +61,7 @@ StepResult Step::add_gradients(const std::vector<std::function<Microbatch()>>& m
       const Microbatch microbatch = make();
       loss_.check(microbatch.host, options_.classes);
       MicrobatchPass pass(true, microbatch.keys, {&options_.checkpointing, statistics_, options_.observer});
-      const Outputs outputs = model_.forward(microbatch.inputs, pass);
+      const Outputs outputs = forward_in(options_.arithmetic, model_, microbatch.inputs, pass);
       LossValue value = loss_(outputs, microbatch.inputs, microbatch.host);
       if (!value.sum.defined() || value.sum.numel() != 1)
         throw Error(Code::plugin, "the loss returned no scalar as its sum", "return {sum, weight}: the sum over the clips and how many of them count");
@@ -75,7 +76,11 @@ StepResult Step::add_gradients(const std::vector<std::function<Microbatch()>>& m
         if (i < scalars.size()) scalars[i].second = scalars[i].second + number;
         else scalars.emplace_back(value.scalars[i].first, number);
       }
-      if (value.weight > 0) value.sum.backward();
+      if (&make == &microbatches.front()) {
+        const auto of_batch = clips > 0 ? static_cast<double>(clips) / static_cast<double>(microbatch.clips) : static_cast<double>(microbatches.size());
+        result.seed = scaler_.seed(value.weight * of_batch);
+      }
+      if (value.weight > 0) value.sum.backward(at::full_like(value.sum, result.seed));
     }
     tag_gradients();
     if (go_on && !go_on() && &make != &microbatches.back()) {
@@ -93,6 +98,7 @@ StepResult Step::add_gradients(const std::vector<std::function<Microbatch()>>& m
 
 void Step::commit(StepResult& result, double lr) {
   if (result.abandoned || result.weight == 0 || !std::isfinite(result.loss)) {
+    result.overflow = !result.abandoned && result.weight > 0 && scaler_.overflowed();
     drop_gradients();
     return;
   }
@@ -100,16 +106,20 @@ void Step::commit(StepResult& result, double lr) {
   for (auto& weight : weights_)
     if (weight.grad().defined()) gradients.push_back(weight.mutable_grad());
   if (!gradients.empty()) {
-    at::_foreach_div_(gradients, result.weight);
+    at::_foreach_div_(gradients, result.weight * result.seed);
+    const at::Tensor norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients, 2)), 2);
+    const bool finite = std::isfinite(norm.item<double>());
     if (options_.clip_norm > 0) {
       // Pascanu, Mikolov, Bengio 2013; the formula of torch.nn.utils.clip_grad_norm_.
-      const at::Tensor norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients, 2)), 2);
       at::_foreach_mul_(gradients, (options_.clip_norm / (norm + 1e-6)).clamp_max(1.0));
       result.gradient_norm = norm.item<double>();
     }
-    if (result.gradient_norm == 0 || std::isfinite(result.gradient_norm)) {
+    if (finite) {
       optimizer_.step(lr);
+      scaler_.updated();
       result.updated = true;
+    } else {
+      result.overflow = scaler_.overflowed();
     }
   }
   drop_gradients();
@@ -126,7 +136,7 @@ StepResult Step::run(const Assembler& assembler, std::span<const FinishedSample>
   }
   remember_statistics();
   try {
-    StepResult result = accumulate(microbatches, go_on);
+    StepResult result = accumulate(microbatches, go_on, static_cast<std::int64_t>(batch.size()));
     commit(result, lr);
     if (!result.updated) restore_statistics();
     return result;

@@ -14,6 +14,7 @@
 
 #include "framework/train/assemble.hpp"
 #include "framework/train/pass.hpp"
+#include "framework/train/precision.hpp"
 
 namespace sluice {
 
@@ -23,13 +24,16 @@ struct StepOptions {
   std::int64_t classes = 0;
   Checkpointing checkpointing{};
   SegmentObserver* observer = nullptr;  // sees the segments of every pass
+  Arithmetic arithmetic{};
 };
 
 struct StepResult {
   bool updated = false;    // false: nothing to learn from (weight 0), not finite, or abandoned
+  bool overflow = false;   // loss or gradient are not finite, and with a smaller loss scale they may be
   bool abandoned = false;  // go_on() said so between two microbatches
   double loss = 0;         // sum / weight
   double weight = 0;
+  double seed = 1;           // what the gradients are multiplied by before commit() divides
   double gradient_norm = 0;  // before clipping; 0 without clipping
   std::vector<std::pair<std::string, double>> scalars;
   std::int64_t clips = 0;
@@ -45,6 +49,8 @@ class Step {
   // throws, which is whatever model and loss throw, c10::OutOfMemoryError among it.
   StepResult run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const GoOn& go_on = {});
 
+  [[nodiscard]] LossScaler& scaler() { return scaler_; }
+
   // From the next run on.
   void follow(std::int64_t microbatch, Checkpointing checkpointing) {
     options_.microbatch = microbatch;
@@ -52,9 +58,10 @@ class Step {
   }
 
   // The first half alone: gradients of the sums, not divided. For measuring and for tests.
-  StepResult accumulate(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on = {});
+  StepResult accumulate(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on = {}, std::int64_t clips = 0);
   // The same on top of the gradients that there are.
-  StepResult add_gradients(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on = {});
+  // `clips` of the whole batch, from which the loss scale is taken; 0: those of the first microbatch times their number.
+  StepResult add_gradients(const std::vector<std::function<Microbatch()>>& microbatches, const GoOn& go_on = {}, std::int64_t clips = 0);
   // The second half: divides, clips, updates.
   void commit(StepResult& result, double lr);
   void drop_gradients();
@@ -68,6 +75,7 @@ class Step {
   Loss& loss_;
   Optimizer& optimizer_;
   StepOptions options_;
+  LossScaler scaler_;
   std::vector<at::Tensor> weights_;
   std::vector<at::Tensor> statistics_;
   std::vector<at::Tensor> remembered_;

@@ -87,6 +87,7 @@ class TrainingRun {
     Recovery::Options options;
     options.step.clip_norm = session_.pipeline.optimizer.clip_norm.value;
     options.step.classes = session_.classes();
+    options.step.arithmetic = session_.arithmetic;
     options.plan = session_.planned.plan;
     options.limits = session_.planned.limits;
     options.say = [this](const std::string& line) { reporter_.warning(fmt::format("step {}: {}", step_count_ + 1, line)); };
@@ -125,6 +126,8 @@ class TrainingRun {
         failures_ = restored.state.failures;
         evaluated_at_ = restored.state.evaluated_at;
         stage_states_ = restored.stages;
+        step_.scaler().restore(restored.state.scaler);
+        skipped_ = restored.state.skipped;
         if (saved_->best_metric == best_.metric()) best_.restore(saved_->best, saved_->without_better);
         resumed_ = true;
         found_.checkpoint.reset();
@@ -237,6 +240,7 @@ class TrainingRun {
       report.lr = lr;
       report.scalars = result.scalars;
       if (result.gradient_norm > 0) report.scalars.emplace_back("gradient_norm", result.gradient_norm);
+      if (step_.scaler().active()) report.scalars.emplace_back("loss_scale", step_.scaler().scale());
       report.clips = result.clips;
       report.seconds_waiting_for_data = waited;
       report.seconds_computing = computing.seconds();
@@ -244,9 +248,13 @@ class TrainingRun {
       report.last_of_epoch = batch.last;
       reporter_.step(report);
     } else if (result.weight > 0) {
-      reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update", batch.index, epoch, std::isfinite(result.loss) ? "gradient" : "loss"));
-      if (++streak_ >= longest_streak)
-        throw Error(Code::data, fmt::format("the loss was not finite in {} batches in a row", streak_), "lower optimizer.lr, set optimizer.clip_norm, or look at the data: sluice data show");
+      ++skipped_;
+      reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update{}", batch.index, epoch, std::isfinite(result.loss) ? "gradient" : "loss",
+                                    result.overflow ? fmt::format("; the loss is scaled by {} from here on", step_.scaler().scale()) : ""));
+      // A scale that still can fall is being found, which is no sign of anything.
+      if (!result.overflow && ++streak_ >= longest_streak)
+        throw Error(Code::data, fmt::format("the loss was not finite in {} batches in a row", streak_),
+                    fmt::format("lower optimizer.lr, set optimizer.clip_norm, {}or look at the data: sluice data show", session_.arithmetic.reduced() ? "write run.precision = \"fp32\", " : ""));
     }
     stage_states_ = std::move(batch.states);
     cursor_ = batch.last ? Cursor{cursor_.phase + 1, 0} : Cursor{cursor_.phase, batch.index + 1};
@@ -263,7 +271,7 @@ class TrainingRun {
   bool evaluate_on(Batch& batch, std::int64_t epoch) {
     if (!evaluation_) {
       evaluation_.emplace(*session_.model, session_.loss.get(), session_.metrics,
-                          EvalOptions{session_.dataset->views(Split::val), session_.pipeline.eval.average.value, session_.classes()});
+                          EvalOptions{session_.dataset->views(Split::val), session_.pipeline.eval.average.value, session_.classes(), session_.arithmetic});
       evaluation_watch_.restart();
       evaluated_clips_ = 0;
     }
@@ -316,6 +324,8 @@ class TrainingRun {
     state.cursor = cursor_;
     state.failures = cursor_.batch == 0 && entry && entry->kind == Phase::Kind::train ? 0 : failures_;
     state.evaluated_at = evaluated_at_;
+    state.scaler = step_.scaler().state();
+    state.skipped = skipped_;
     state.best_metric = best_.metric();
     state.best = best_.best();
     state.without_better = best_.without_better();
@@ -339,6 +349,7 @@ class TrainingRun {
   void finish(const std::string& outcome) {
     RunEnd end;
     end.outcome = outcome;
+    if (skipped_ > 0) end.outcome += fmt::format("; {} gave no update, for the loss or the gradient was not finite", counted(static_cast<std::uint64_t>(skipped_), "batch"));
     if (best_.best()) end.best = BestResult{best_.metric(), best_.best()->value, best_.best()->step, best_.best()->epoch};
     end.peak_resident = peak_resident_bytes();
     end.places.emplace_back("checkpoints", checkpoint_folder(session_.pipeline.run.dir.value));
@@ -364,6 +375,7 @@ class TrainingRun {
   std::int64_t failures_ = 0;
   std::int64_t failures_epoch_ = -1;
   int streak_ = 0;
+  std::int64_t skipped_ = 0;
   bool resumed_ = false;
   bool due_ = false;
   std::pair<std::uint64_t, std::int64_t> saved_at_;

@@ -88,8 +88,8 @@ inline std::vector<std::string> learnt(const fs::path& run) {
   return rows;
 }
 
-// The bytes of the newest checkpoint's weights and of its optimizer.
-inline std::string last_weights(const fs::path& run) {
+// The folder of the last step that was saved; empty where none was.
+inline fs::path newest_checkpoint(const fs::path& run) {
   fs::path newest;
   long best = -1;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints")) {
@@ -97,7 +97,13 @@ inline std::string last_weights(const fs::path& run) {
     if (!name.starts_with("step-") || name.find('.') != std::string::npos) continue;
     if (const long step = std::stol(name.substr(5)); step > best) best = step, newest = entry.path();
   }
-  if (best < 0) return "no checkpoint";
+  return newest;
+}
+
+// The bytes of its weights and of its optimizer.
+inline std::string last_weights(const fs::path& run) {
+  const fs::path newest = newest_checkpoint(run);
+  if (newest.empty()) return "no checkpoint";
   return text_of_file(newest / "model.safetensors") + text_of_file(newest / "optimizer.safetensors");
 }
 

@@ -1,0 +1,306 @@
+// The child answers a line a kernel, so where it dies is known: that kernel is not trusted, and another child goes on behind it.
+#include "framework/train/kernel_audit.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include <ATen/core/Tensor.h>
+#include <ATen/record_function.h>
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <torch/version.h>
+
+#include <sluice/error.hpp>
+
+#include "framework/base/bytes.hpp"
+#include "framework/base/log.hpp"
+#include "framework/state/files.hpp"
+#include "framework/state/hash.hpp"
+#include "framework/train/capped_allocator.hpp"
+#include "framework/train/threads.hpp"
+
+extern char** environ;
+
+namespace sluice {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+thread_local std::vector<KernelCall>* recorded = nullptr;
+
+std::unique_ptr<at::ObserverContext> note_call(const at::RecordFunction& function) {
+  if (!recorded || !KernelCall::is_watched(function.name())) return nullptr;
+  const auto inputs = function.inputs();
+  KernelCall call = KernelCall::of(function.name(), {inputs.data(), inputs.size()});
+  if (call.is_reduced() && std::find(recorded->begin(), recorded->end(), call) == recorded->end()) recorded->push_back(std::move(call));
+  return nullptr;
+}
+
+constexpr double unknown = std::numeric_limits<double>::infinity();
+
+// JSON has no infinity.
+double to_write(double error) { return std::min(error, 1e30); }
+
+Json to_json(const KernelErrors& errors) {
+  return {{"output", to_write(errors.output)}, {"input_gradient", to_write(errors.input_gradient)}, {"weight_gradient", to_write(errors.weight_gradient)}, {"products", to_write(errors.products)}};
+}
+
+KernelErrors errors_from(const Json& json) { return {json.at("output"), json.at("input_gradient"), json.at("weight_gradient"), json.at("products")}; }
+
+// What another processor or library may do otherwise.
+std::string machine(std::int64_t threads) {
+  std::ifstream file("/proc/cpuinfo");
+  std::string text = fmt::format("1 torch {} threads {}\n", TORCH_VERSION, threads);
+  for (std::string line; std::getline(file, line) && !line.empty();)
+    if (line.starts_with("model name") || line.starts_with("flags") || line.starts_with("Features") || line.starts_with("stepping") || line.starts_with("microcode")) text += line + "\n";
+  return text;
+}
+
+class Verdicts {
+ public:
+  Verdicts(const std::filesystem::path& folder, std::int64_t threads) : machine_(machine(threads)) {
+    if (folder.empty()) return;
+    file_ = folder / ("kernels-" + hash_of(machine_) + ".json");
+    try {
+      const auto json = Json::parse(read_file(system_disk(), file_, 16 * MiB));
+      if (json.at("machine").get<std::string>() != machine_ || json.at("check").get<std::string>() != hash_of(json.at("kernels").dump())) return;
+      for (const auto& [text, errors] : json.at("kernels").items()) known_[text] = errors_from(errors);
+    } catch (const std::exception&) {
+      known_.clear();
+    }
+  }
+  [[nodiscard]] const KernelErrors* find(const std::string& text) const {
+    const auto found = known_.find(text);
+    return found == known_.end() ? nullptr : &found->second;
+  }
+  void add(const std::string& text, const KernelErrors& errors) { known_[text] = errors; }
+  void save() const {
+    if (file_.empty()) return;
+    Json kernels = Json::object();
+    for (const auto& [text, errors] : known_) kernels[text] = to_json(errors);
+    try {
+      make_folders(system_disk(), file_.parent_path());
+      write_file(system_disk(), file_, Json{{"machine", machine_}, {"check", hash_of(kernels.dump())}, {"kernels", kernels}}.dump(1));
+    } catch (const std::exception&) {
+    }
+  }
+
+ private:
+  std::string machine_;
+  std::filesystem::path file_;
+  std::map<std::string, KernelErrors> known_;
+};
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) : fd_(fd) {}
+  ~Descriptor() { reset(); }
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
+  void reset() {
+    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+  }
+  [[nodiscard]] int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// A child at work, ended when this goes.
+class Child {
+ public:
+  Child(const AuditOptions& options, const std::string& input) {
+    Descriptor in(::memfd_create("kernels", MFD_CLOEXEC));
+    int ends[2] = {-1, -1};
+    if (in.get() < 0 || ::write(in.get(), input.data(), input.size()) != static_cast<ssize_t>(input.size()) || ::lseek(in.get(), 0, SEEK_SET) != 0 || ::pipe2(ends, O_CLOEXEC) != 0) return;
+    lines_.emplace(ends[0]);
+    const Descriptor out(ends[1]);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, in.get(), STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, out.get(), STDOUT_FILENO);
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+    const std::string program = options.program.string();
+    std::vector<std::string> words{program};
+    words.insert(words.end(), options.arguments.begin(), options.arguments.end());
+    std::vector<char*> arguments;
+    for (auto& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    if (::posix_spawn(&pid_, program.c_str(), &actions, nullptr, arguments.data(), environ) != 0) pid_ = -1;
+    posix_spawn_file_actions_destroy(&actions);
+  }
+  ~Child() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+
+  // Nothing when the child is gone, or silent for longer.
+  std::optional<std::string> line(double seconds) {
+    for (;;) {
+      if (const auto end = text_.find('\n'); end != std::string::npos) {
+        std::string line = text_.substr(0, end);
+        text_.erase(0, end + 1);
+        return line;
+      }
+      if (pid_ <= 0) return std::nullopt;
+      pollfd waiting{lines_->get(), POLLIN, 0};
+      const int ready = ::poll(&waiting, 1, static_cast<int>(seconds * 1000));
+      if (ready < 0 && errno == EINTR) continue;
+      char buffer[4096];
+      const auto count = ready > 0 ? ::read(lines_->get(), buffer, sizeof buffer) : 0;
+      if (count <= 0) return std::nullopt;
+      text_.append(buffer, static_cast<std::size_t>(count));
+    }
+  }
+
+ private:
+  pid_t pid_ = -1;
+  std::optional<Descriptor> lines_;
+  std::string text_;
+};
+
+// What a child takes beside its tensors: LibTorch, and code that oneDNN generates. 129 MiB were measured.
+constexpr std::uint64_t child_base = 160 * MiB, least_for_tensors = 16 * MiB;
+constexpr double longest_check = 120;  // seconds for one kernel
+
+// As far as a child comes; nothing behind the kernel at which the last one died.
+std::vector<KernelErrors> errors_of(const std::vector<KernelCall>& calls, const AuditOptions& options) {
+  std::vector<KernelErrors> found;
+  while (found.size() < calls.size()) {
+    Json input{{"threads", options.threads}, {"cap", options.child_memory - child_base}, {"calls", Json::array()}};
+    for (std::size_t i = found.size(); i < calls.size(); ++i) input["calls"].push_back(calls[i].text());
+    Child child(options, input.dump());
+    bool started = false;
+    while (found.size() < calls.size()) {
+      if (options.progress) options.progress(static_cast<double>(found.size()) / static_cast<double>(calls.size()));
+      const auto line = child.line(longest_check);
+      if (!line) break;
+      if (*line == "ready") {
+        started = true;
+        continue;
+      }
+      try {
+        found.push_back(errors_from(Json::parse(*line)));
+      } catch (const std::exception&) {
+        break;
+      }
+    }
+    if (!started) break;  // no child can be had: what is not known is not trusted
+    if (found.size() < calls.size()) found.push_back({unknown, unknown, unknown, unknown});
+  }
+  return found;
+}
+
+std::string number(double error) { return error < 10 ? fmt::format("{:.3g}", error) : "not finite"; }
+
+// `errors`: of the kernel; null where they are not known, or not asked for.
+std::string describe(const KernelCall& call, const KernelRoutes::Trust& trust, const KernelErrors* errors, bool checked) {
+  if (!checked) return call.words() + ": could not be checked, computed in fp32";
+  std::string text = call.words() + ":";
+  const auto add = [&](bool trusted, const char* what, double KernelErrors::* error, const char* instead) {
+    if (!trusted)
+      text += fmt::format("{} its {} is wrong on this machine{}, computed {}", text.back() == ':' ? "" : ";", what, errors ? fmt::format(" (relative error {})", number(errors->*error)) : "", instead);
+  };
+  add(trust.output, "output", &KernelErrors::output, "in fp32");
+  add(trust.input_gradient, "input gradient", &KernelErrors::input_gradient, "in fp32");
+  add(trust.weight_gradient, "weight gradient", &KernelErrors::weight_gradient, trust.products ? "by matrix products" : "in fp32");
+  return text;
+}
+
+}  // namespace
+
+std::vector<KernelCall> calls_of(const std::function<void()>& pass) {
+  std::vector<KernelCall> calls;
+  recorded = &calls;
+  const auto handle = at::addThreadLocalCallback(at::RecordFunctionCallback(note_call).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  const auto end = [&] {
+    at::removeCallback(handle);
+    recorded = nullptr;
+  };
+  try {
+    pass();
+  } catch (...) {
+    end();
+    throw;
+  }
+  end();
+  for (std::size_t i = 0, before = calls.size(); i < before; ++i)
+    if (auto one = calls[i].with_one_clip(); one && std::find(calls.begin(), calls.end(), *one) == calls.end()) calls.push_back(std::move(*one));
+  return calls;
+}
+
+KernelAudit audit_kernels(const std::vector<KernelCall>& calls, const AuditOptions& options) {
+  KernelAudit audit;
+  Verdicts verdicts(options.cache, options.threads);
+  std::vector<KernelCall> unknown_calls;
+  for (const auto& call : calls)
+    if (!verdicts.find(call.text())) unknown_calls.push_back(call);
+  if (!unknown_calls.empty() && options.child_memory >= child_base + least_for_tensors) {
+    const auto found = errors_of(unknown_calls, options);
+    for (std::size_t i = 0; i < found.size(); ++i) verdicts.add(unknown_calls[i].text(), found[i]);
+    audit.checked = static_cast<std::int64_t>(found.size());
+    if (!found.empty()) verdicts.save();
+    if (options.progress) options.progress(1);
+  }
+  std::map<std::string, std::string> lines;  // one for a kernel that is wrong with one clip and with several
+  for (const auto& call : calls) {
+    const auto* errors = verdicts.find(call.text());
+    const auto type = std::get<TensorShape>(call.arguments.front()).type;
+    const auto trust = errors ? judge(*errors, type) : KernelRoutes::Trust{};
+    audit.trust[call.text()] = trust;
+    if (!trust.output || !trust.input_gradient || !trust.weight_gradient) lines.emplace(describe(call, trust, nullptr, errors != nullptr), describe(call, trust, errors, errors != nullptr));
+  }
+  for (const auto& [line, with_errors] : lines) {
+    audit.routed.push_back(line);
+    audit.why.push_back(with_errors);
+  }
+  return audit;
+}
+
+int check_kernels_in_child() {
+  try {
+    const Json input = Json::parse(std::string(std::istreambuf_iterator<char>(std::cin), {}));
+    set_compute_threads(input.at("threads"));
+    CappedAllocator::install().set_cap(input.at("cap").get<std::uint64_t>());
+    KernelRoutes::instance().trust_all(true);
+    fmt::print("ready\n");
+    std::fflush(stdout);
+    for (const auto& text : input.at("calls")) {
+      KernelErrors errors{unknown, unknown, unknown, unknown};
+      try {
+        errors = check_kernel(KernelCall::from_text(text.get<std::string>()));
+      } catch (const c10::Error&) {
+        // An operation that refuses its own type is none to trust.
+      }
+      fmt::print("{}\n", to_json(errors).dump());
+      std::fflush(stdout);
+      CappedAllocator::install().trim();
+    }
+    return 0;
+  } catch (const std::exception& error) {
+    log::error("{}", error.what());
+    return 1;
+  }
+}
+
+}  // namespace sluice
