@@ -73,6 +73,12 @@ struct Verb {
 
 Action action_of(const std::shared_ptr<Verb>& verb) {
   return [verb] {
+    if (verb->request.debug) {
+      // One thread of each kind; what a device is asked to do is done before the next thing is asked.
+      verb->arguments.overrides.insert(verb->arguments.overrides.end(), {"budget.workers=1", "budget.compute_threads=1"});
+      verb->request.force_threads = true;
+      setenv("CUDA_LAUNCH_BLOCKING", "1", 1);
+    }
     auto loaded = load(verb->arguments);
     verb->request.overrides = verb->arguments.overrides;
     return run(verb->request, loaded);
@@ -103,6 +109,8 @@ void add_train(CLI::App& app, Action& action) {
   add_pipeline_arguments(*command, verb->arguments);
   command->add_flag("--resume", verb->request.resume, "go on from the newest checkpoint of the run's folder; afresh if there is none");
   command->add_flag("--force-threads", verb->request.force_threads, "resume although compute_threads differ: the result is then no longer bit-equal");
+  command->add_flag("--debug", verb->request.debug,
+                    "one thread, and every operation is looked at: names the first output that is not finite, an index out of range, the operation that failed, with their segments; slow");
   add_plan_option(*command, verb->arguments);
   command->add_flag("--quiet", verb->request.quiet, "warnings and the final table alone");
   command->footer("Example: sluice train pipelines/motion8.toml run.epochs=2 --resume");

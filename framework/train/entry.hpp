@@ -17,6 +17,7 @@ struct TrainRequest {
   Registry* registry = nullptr;
   std::vector<std::string> overrides;  // as typed, for the record in the run's folder
   bool resume = false;                 // train: go on from the newest checkpoint that verifies; afresh and says so if there is none
+  bool debug = false;                  // train: every operation is looked at
   bool force_threads = false;          // resume although compute_threads differ
   std::filesystem::path checkpoint;    // eval, predict: a step-N folder, a .safetensors file, or empty: the best, else the newest, of run.dir
   std::vector<std::string> videos;     // predict

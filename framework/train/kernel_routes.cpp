@@ -2,11 +2,13 @@
 // key, where they have no rule of LibTorch's own.
 #include "framework/train/kernel_routes.hpp"
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <tuple>
 #include <utility>
 
+#include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/batch_norm.h>
@@ -27,7 +29,14 @@ KernelRoutes& KernelRoutes::instance() {
   return routes;
 }
 
+// An attention has no hook of ours (autocast has a rule of its own at its key): one that is wrong turns the fused kernel off for all,
+// and attention is then matrix products and a softmax.
 void KernelRoutes::trust(std::unordered_map<std::string, Trust> by_call) {
+  const bool fused = std::none_of(by_call.begin(), by_call.end(), [](const auto& item) {
+    const auto& [call, trust] = item;
+    return call.find("scaled_dot_product_attention") != std::string::npos && !(trust.output && trust.input_gradient);
+  });
+  at::globalContext().setSDPUseFlash(fused);
   auto table = std::make_shared<const Table>(std::move(by_call));
   const std::lock_guard lock(mutex_);
   table_ = std::move(table);

@@ -2,6 +2,7 @@
 #include "framework/train/training_run.hpp"
 
 #include <cmath>
+#include <memory>
 #include <optional>
 
 #include <ATen/Context.h>
@@ -20,6 +21,7 @@
 #include "framework/state/lock.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/checkpointing.hpp"
+#include "framework/train/debug_watch.hpp"
 #include "framework/train/evaluation.hpp"
 #include "framework/train/live_feed.hpp"
 #include "framework/train/phases.hpp"
@@ -42,6 +44,7 @@ class TrainingRun {
         found_(request.resume ? store_.newest() : CheckpointStore::Found{}),
         saved_(found_.checkpoint ? std::optional(run_state_from_json(found_.checkpoint->state())) : std::nullopt),
         session_(request, reporter, session_options()),
+        watch_(request.debug ? std::make_unique<DebugWatch>() : nullptr),
         plan_{session_.pipeline.run.steps.value > 0 ? 0 : session_.pipeline.run.epochs.value, session_.pipeline.eval.every.value, session_.eval_assembler != nullptr},
         best_(best_metric(), session_.pipeline.eval.patience.value),
         step_(*session_.model, *session_.loss, *session_.optimizer, step_options()),
@@ -62,7 +65,7 @@ class TrainingRun {
                   "raise budget.host_ram; the run goes on from its last checkpoint with --resume");
     } catch (const c10::Error& error) {
       save_what_there_is();
-      throw Error(Code::plugin, fmt::format("step {}: {}", step_count_ + 1, error.what_without_backtrace()));
+      throw Error(Code::plugin, fmt::format("step {}: {}{}", step_count_ + 1, error.what_without_backtrace(), failed_operation()), watch_ ? "" : "--debug names the operation and its segment");
     } catch (const std::exception&) {
       save_what_there_is();
       throw;
@@ -88,6 +91,7 @@ class TrainingRun {
     options.step.clip_norm = session_.pipeline.optimizer.clip_norm.value;
     options.step.classes = session_.classes();
     options.step.arithmetic = session_.arithmetic;
+    options.step.observer = watch_.get();
     options.plan = session_.planned.plan;
     options.limits = session_.planned.limits;
     options.say = [this](const std::string& line) { reporter_.warning(fmt::format("step {}: {}", step_count_ + 1, line)); };
@@ -223,6 +227,7 @@ class TrainingRun {
     allocator.reset_peak();
     const Stopwatch computing;
     const double lr = session_.learning_rate(step_count_);
+    if (watch_) watch_->begin();
     // What a model draws beside its Pass is then the same however often the run was interrupted.
     at::manual_seed(mix_bits(mix_bits(static_cast<std::uint64_t>(session_.pipeline.run.seed.value) ^ mix_bits(cursor_.phase)) + static_cast<std::uint64_t>(batch.index)));
     const StepResult result = step_.run(*session_.train_assembler, batch.samples, lr, [this] {
@@ -250,7 +255,8 @@ class TrainingRun {
     } else if (result.weight > 0) {
       ++skipped_;
       reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update{}", batch.index, epoch, std::isfinite(result.loss) ? "gradient" : "loss",
-                                    result.overflow ? fmt::format("; the loss is scaled by {} from here on", step_.scaler().scale()) : ""));
+                                    result.overflow ? fmt::format("; the loss is scaled by {} from here on", step_.scaler().scale()) : "") +
+                        first_not_finite());
       // A scale that still can fall is being found, which is no sign of anything.
       if (!result.overflow && ++streak_ >= longest_streak)
         throw Error(Code::data, fmt::format("the loss was not finite in {} batches in a row", streak_),
@@ -337,6 +343,16 @@ class TrainingRun {
     housekeeping_.progress();
   }
 
+  [[nodiscard]] std::string first_not_finite() const {
+    if (!watch_) return "; --debug names the first operation";
+    const auto found = watch_->first_not_finite();
+    return found.empty() ? "; every operation gave finite values, so it is the sum of gradients" : "; the first: " + found;
+  }
+  [[nodiscard]] std::string failed_operation() const {
+    if (!watch_) return {};
+    return fmt::format("\n  in {}{}", watch_->last_operation(), watch_->out_of_range().empty() ? "" : "\n  " + watch_->out_of_range());
+  }
+
   // On the way out of an error: every committed step is whole, so it may be kept.
   void save_what_there_is() noexcept {
     try {
@@ -363,6 +379,7 @@ class TrainingRun {
   CheckpointStore::Found found_;     // what is resumed
   std::optional<RunState> saved_;    // of it
   Session session_;
+  std::unique_ptr<DebugWatch> watch_;  // with --debug
   PhasePlan plan_;
   BestSoFar best_;
   Recovery step_;

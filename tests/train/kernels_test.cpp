@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
@@ -245,6 +246,17 @@ TEST_CASE("what is not trusted is computed in another way, and rightly") {
   }
   const TrustAll trust_all;
   MESSAGE("the library's own weight gradient over two frames in bf16 has the relative error ", check_kernel(call_of(two_frames, at::kBFloat16, true)).weight_gradient);
+}
+
+// Mistake caught: a wrong attention that is named and used all the same.
+TEST_CASE("an attention that is not trusted turns the fused kernel off, and the next table on again") {
+  const at::Tensor q = at::randn({2, 2, 9, 16}).to(at::kBFloat16);
+  const auto calls = calls_of([&] { static_cast<void>(at::scaled_dot_product_attention(q, q, q)); });
+  REQUIRE(!calls.empty());
+  KernelRoutes::instance().trust({{calls[0].text(), {}}});
+  CHECK(!at::globalContext().userEnabledFlashSDP());
+  KernelRoutes::instance().trust({{calls[0].text(), KernelRoutes::everything}});
+  CHECK(at::globalContext().userEnabledFlashSDP());
 }
 
 // Mistake caught: a norm's route that is never taken, or that leaves its result in fp32.
