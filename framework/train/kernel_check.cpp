@@ -18,7 +18,7 @@
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "framework/train/weight_gradient.hpp"
+#include "framework/train/convolution_products.hpp"
 
 namespace sluice {
 namespace {
@@ -114,7 +114,7 @@ KernelErrors compare(const KernelCall& call, const RunKernel& run) {
   }
   if (is_convolution(call)) {
     const ConvolutionShape shape{list_at(call, 3), list_at(call, 4), list_at(call, 5), std::get<bool>(call.arguments.at(6)), std::get<std::int64_t>(call.arguments.at(8))};
-    errors.products = is_plain(shape) ? distance(weight_gradient(gradient, tensors[0], tensors[1], shape), oracle.gradients[1]) : std::numeric_limits<double>::infinity();
+    errors.products = is_plain(shape) ? distance(weight_gradient_by_products(gradient, tensors[0], tensors[1], shape), oracle.gradients[1]) : std::numeric_limits<double>::infinity();
   }
   return errors;
 }

@@ -20,7 +20,7 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
-#include "framework/train/weight_gradient.hpp"
+#include "framework/train/convolution_products.hpp"
 
 namespace sluice {
 
@@ -82,7 +82,10 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
   const auto run = [&](const at::Tensor& x, const at::Tensor& w, const Maybe& b) {
     return at::compositeexplicitautograd::convolution(x, w, b, stride, padding, dilation, transposed, output_padding, groups);
   };
-  if (!is_reduced(input) || Convolution{stride, padding, dilation, transposed, output_padding, groups}.trust(input, weight).output) return run(input, weight, bias);
+  const ConvolutionShape shape{stride, padding, dilation, transposed, groups};
+  const bool by_products = is_plain(shape) && channels_lie_last(weight) && wide_over_few_positions(output_sizes(input, weight, shape), weight);
+  if (!is_reduced(input) || Convolution{stride, padding, dilation, transposed, output_padding, groups}.trust(input, weight).output)
+    return by_products ? convolution_by_products(input, weight, bias, shape) : run(input, weight, bias);
   return run(input.to(at::kFloat), weight.to(at::kFloat), bias && bias->defined() ? Maybe(bias->to(at::kFloat)) : bias).to(input.scalar_type());
 }
 
@@ -95,13 +98,16 @@ Gradients convolution_backward(const at::Tensor& output_gradient, const at::Tens
   const ConvolutionShape shape{stride, padding, dilation, transposed, groups};
   const bool reduced = is_reduced(input), plain = is_plain(shape);
   const auto trust = reduced ? Convolution{stride, padding, dilation, transposed, output_padding, groups}.trust(input, weight) : KernelRoutes::everything;
-  const bool by_products = wanted[1] && plain && trust.products && (!trust.weight_gradient || wide_over_few_positions(output_gradient, weight));
+  const bool small = plain && wide_over_few_positions(output_gradient.sizes(), weight);
+  const bool by_products = wanted[1] && plain && trust.products && (!trust.weight_gradient || small);
+  const bool input_by_products = wanted[0] && trust.input_gradient && small && channels_lie_last(weight);
 
   // What the library's kernel may do; what products do; and the rest in fp32.
-  const std::array<bool, 3> as_is{wanted[0] && trust.input_gradient, wanted[1] && !by_products && trust.weight_gradient, wanted[2]};
+  const std::array<bool, 3> as_is{wanted[0] && trust.input_gradient && !input_by_products, wanted[1] && !by_products && trust.weight_gradient, wanted[2]};
   const std::array<bool, 3> in_fp32{wanted[0] && !trust.input_gradient, wanted[1] && !by_products && !trust.weight_gradient, false};
   Gradients gradients = run(output_gradient, input, weight, as_is);
-  if (by_products) std::get<1>(gradients) = weight_gradient(output_gradient, input, weight, shape);
+  if (input_by_products) std::get<0>(gradients) = input_gradient_by_products(output_gradient, input, weight, shape);
+  if (by_products) std::get<1>(gradients) = weight_gradient_by_products(output_gradient, input, weight, shape);
   if (in_fp32[0] || in_fp32[1]) {
     const Gradients exact = run(output_gradient.to(at::kFloat), input.to(at::kFloat), weight.to(at::kFloat), in_fp32);
     if (in_fp32[0]) std::get<0>(gradients) = std::get<0>(exact).to(input.scalar_type());

@@ -1,5 +1,5 @@
 // The one place where a convolution or norm in reduced precision is sent around a kernel that is not trusted, whatever plugin calls it.
-// In fp32 and fp64 nothing is rerouted but the weight gradients that weight_gradient.hpp does with less memory.
+// In every type, convolutions over few positions are done as products where that takes less memory and time (convolution_products.hpp).
 //
 //   KernelRoutes::instance().trust({{call, KernelRoutes::everything}});
 //
