@@ -24,6 +24,7 @@ void add_inspect(CLI::App& app, Action& action);
 void add_plugins(CLI::App& app, Action& action);
 void add_new(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
+void add_doctor(CLI::App& app, Action& action);
 void add_data_bench(CLI::App& data, Action& action);  // below `data`
 
 // FILE, --with OVERLAY and KEY=VALUE..., which most verbs take.

@@ -8,6 +8,7 @@
 
 #include "framework/memory/process.hpp"
 #include "framework/train/capped_allocator.hpp"
+#include "framework/train/device.hpp"
 #include "framework/train/evaluation_run.hpp"
 #include "framework/train/housekeeping.hpp"
 #include "framework/train/saved_tensors.hpp"
@@ -23,6 +24,7 @@ int dispatch(const sluice::TrainRequest& request, sluice::Housekeeping& housekee
   if (request.verb == Verb::eval) return sluice::run_evaluation(request, housekeeping, reporter);
   if (request.verb == Verb::predict) return sluice::run_prediction(request, housekeeping, reporter);
   if (request.verb == Verb::plan) return sluice::run_plan(request, housekeeping, reporter);
+  if (request.verb == Verb::doctor) return sluice::run_preflight(request, housekeeping, reporter);
   return sluice::run_check(request, housekeeping, reporter);
 }
 
@@ -31,6 +33,8 @@ int dispatch(const sluice::TrainRequest& request, sluice::Housekeeping& housekee
 extern "C" {
 
 [[gnu::visibility("default")]] const char* sluice_train_fingerprint() { return sluice::fingerprint.data(); }
+
+[[gnu::visibility("default")]] void sluice_train_libtorch(sluice::LibTorchReport& report) { report = sluice::libtorch_report(); }
 
 [[gnu::visibility("default")]] int sluice_train_run(const sluice::TrainRequest& request) {
   sluice::pin_malloc();
