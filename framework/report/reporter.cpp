@@ -12,8 +12,10 @@
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/strings.hpp"
+#include "framework/memory/process.hpp"
 #include "framework/report/history.hpp"
 #include "framework/report/run_files.hpp"
+#include "framework/report/run_watch.hpp"
 #include "framework/report/table.hpp"
 
 namespace sluice {
@@ -70,6 +72,16 @@ struct Reporter::Impl {
     append(state.step, JsonRow().add("kind", kind).add("text", text).add("time", JsonRow().add("at", utc_now())));
   }
 
+  void tell(const RunWatch::Trouble& trouble) {
+    append(state.step, JsonRow().add("kind", "warning").add("about", name_of(trouble.kind)).add("text", trouble.text).add("time", JsonRow().add("at", utc_now())));
+    console.print_error(fmt::format("warning: {}", trouble.text));
+  }
+  void look_at_memory() {
+    if (!running || run.budget == 0) return;
+    if (const auto trouble = troubles.memory(options.resident ? options.resident() : resident_bytes())) tell(*trouble);
+    state.trouble = troubles.shown();
+  }
+
   Options options;
   Stopwatch watch;
   Console console;
@@ -82,6 +94,7 @@ struct Reporter::Impl {
   History history;
   RunStart run;
   LiveState state;
+  RunWatch troubles;
   Pace pace;
   bool running = false;
   bool asked = false;  // the last tick had a status: the line shows what is held now, not the peak of the last step
@@ -150,6 +163,7 @@ void Reporter::run_started(const RunStart& run) {
   self.state.total_steps = run.total_steps;
   self.state.epochs = run.epochs;
   self.state.budget = run.budget;
+  self.troubles = RunWatch(run.budget);
   self.running = true;
   self.plain_at = self.now();
 
@@ -197,6 +211,8 @@ void Reporter::step(const StepReport& report) {
   state.waiting_share = self.recent_seconds > 0 ? self.recent_waiting / self.recent_seconds : 0;
   if (!self.asked) state.accounts = report.accounts;
   state.doing.clear();
+  for (const auto& trouble : self.troubles.step({report.loss, report.seconds_waiting_for_data, report.seconds_computing})) self.tell(trouble);
+  self.look_at_memory();
 
   self.scalar("train/loss", report.step, report.loss);
   self.scalar("train/lr", report.step, report.lr);
@@ -220,6 +236,15 @@ void Reporter::step(const StepReport& report) {
     self.plain_line();
   }
   self.draw(report.last_of_epoch);
+}
+
+void Reporter::not_finite(std::int64_t batch, std::int64_t epoch, std::string_view what) {
+  auto& self = *impl_;
+  const std::lock_guard lock(self.mutex);
+  self.message(fmt::format("batch {} of epoch {}: the {} is not finite; no update", batch, epoch, what), "warning");
+  if (const auto trouble = self.troubles.not_finite(std::string(what))) self.tell(*trouble);
+  self.state.trouble = self.troubles.shown();
+  self.draw(true);
 }
 
 void Reporter::failed(std::int64_t step, std::int64_t epoch, const Failed& failed) {
@@ -303,7 +328,10 @@ void Reporter::tick() {
     self.state.leased = status->feed.leased;
     self.state.lease_cap = status->feed.cap;
     self.state.waiting_for = status->feed.waiting_for;
+    const bool bytes = status->feed.waiting_for.starts_with("bytes for");
+    self.troubles.waits_for(!status->feed.running.empty() ? status->feed.running.front().stage : bytes ? "bytes" : "");
   }
+  self.look_at_memory();
   if (self.running && self.now() - self.plain_at.value_or(self.started) >= self.options.plain_seconds) self.plain_line();
   self.draw(false);
 }

@@ -244,7 +244,7 @@ class TrainingRun {
       report.last_of_epoch = batch.last;
       reporter_.step(report);
     } else if (result.weight > 0) {
-      reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update", batch.index, epoch, std::isfinite(result.loss) ? "gradient" : "loss"));
+      reporter_.not_finite(batch.index, epoch, std::isfinite(result.loss) ? "gradient" : "loss");
       if (++streak_ >= longest_streak)
         throw Error(Code::data, fmt::format("the loss was not finite in {} batches in a row", streak_), "lower optimizer.lr, set optimizer.clip_norm, or look at the data: sluice data show");
     }
