@@ -126,9 +126,9 @@ void judge_card(std::size_t index, const NvidiaCard& card, Findings& findings) {
   }
   std::string text = fmt::format("card {}: {}, {}, {} free; {}", index, card.name, format_bytes(card.total), format_bytes(card.free), precisions_of(card));
   if (!users.empty()) text += "; other processes on it: " + join(users, ", ");
-  // Where processes are hidden (a container) the memory still tells.
+  // Where processes are hidden (a container) the memory still tells; a little of it is the driver's own.
   const std::uint64_t taken = std::max(others, card.total - std::min(card.total, card.free));
-  if (!users.empty() && taken > much_of_a_card) findings.warning("device", text, "what they hold is not there for a run: end those that are yours, take another card (run.device = \"cuda:1\"), or set budget.device_memory below what is free");
+  if (taken > (users.empty() ? card.total / 10 : much_of_a_card)) findings.warning("device", text, "what they hold is not there for a run: end those that are yours, take another card (run.device = \"cuda:1\"), or set budget.device_memory below what is free");
   else findings.ok("device", text);
 }
 

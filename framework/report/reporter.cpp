@@ -5,6 +5,7 @@
 #include <cmath>
 #include <mutex>
 #include <numeric>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -51,8 +52,12 @@ struct Reporter::Impl {
   [[nodiscard]] double now() const { return options.seconds ? options.seconds() : watch.seconds(); }
 
   void append(std::int64_t step, const JsonRow& row) {
-    if (files) files->metrics.append(step, row);
-    else early.emplace_back(step, row);
+    if (!files) {
+      early.emplace_back(step, row);
+      return;
+    }
+    for (const auto& [at, late] : std::exchange(late_rows, {})) files->metrics.append(at, late);
+    files->metrics.append(step, row);
   }
   void scalar(const std::string& tag, std::int64_t step, double value) {
     if (files && files->events) files->events->scalar(tag, step, value);
@@ -72,8 +77,9 @@ struct Reporter::Impl {
     append(state.step, JsonRow().add("kind", kind).add("text", text).add("time", JsonRow().add("at", utc_now())));
   }
 
+  // Its row is written with the next: a thread that only has time must not meet a full disk.
   void tell(const RunWatch::Trouble& trouble) {
-    append(state.step, JsonRow().add("kind", "warning").add("about", name_of(trouble.kind)).add("text", trouble.text).add("time", JsonRow().add("at", utc_now())));
+    late_rows.emplace_back(state.step, JsonRow().add("kind", "warning").add("about", name_of(trouble.kind)).add("text", trouble.text).add("time", JsonRow().add("at", utc_now())));
     console.print_error(fmt::format("warning: {}", trouble.text));
   }
   void look_at_memory() {
@@ -91,6 +97,7 @@ struct Reporter::Impl {
   std::function<LiveStatus()> status;
   std::optional<RunFiles> files;
   std::vector<std::pair<std::int64_t, JsonRow>> early;  // said before the run had a folder
+  std::vector<std::pair<std::int64_t, JsonRow>> late_rows;  // of troubles, not written yet
   History history;
   RunStart run;
   LiveState state;
@@ -242,7 +249,7 @@ void Reporter::not_finite(std::int64_t batch, std::int64_t epoch, std::string_vi
   auto& self = *impl_;
   const std::lock_guard lock(self.mutex);
   self.message(fmt::format("batch {} of epoch {}: the {} is not finite; no update", batch, epoch, what), "warning");
-  if (const auto trouble = self.troubles.not_finite(std::string(what))) self.tell(*trouble);
+  if (const auto trouble = self.troubles.not_finite(fmt::format("{} of batch {} of epoch {}", what, batch, epoch))) self.tell(*trouble);
   self.state.trouble = self.troubles.shown();
   self.draw(true);
 }

@@ -41,7 +41,7 @@ class RunWatch {
   // Those that begin with this step.
   [[nodiscard]] std::vector<Trouble> step(const Step& step);
   [[nodiscard]] std::optional<Trouble> memory(std::uint64_t resident);
-  // A batch whose `what` ("loss", "gradient") was no number, so that nothing was learnt from it.
+  // A batch whose `what` ("loss", "gradient of batch 3") was no number, so that nothing was learnt from it.
   [[nodiscard]] std::optional<Trouble> not_finite(const std::string& what);
   // What the trainer was seen waiting for: the stage that has run longest, "bytes" where samples wait for memory, or nothing.
   void waits_for(const std::string& what);

@@ -375,7 +375,7 @@ TEST_CASE("troubles: one line when they begin, one row that says what about, and
   CHECK(out.text().find("! loss rises") != std::string::npos);
   for (int i = 0; i < 5; ++i) reporter.not_finite(i, 3, "gradient");
   const auto lines = error.captured.text();
-  CHECK(count_of(lines, "warning: the gradient is not finite") == 1);
+  CHECK(count_of(lines, "warning: the gradient of batch 0 of epoch 3 is not finite") == 1);
   CHECK(count_of(lines, "\n") == 3);
 
   std::vector<std::string> about;
