@@ -11,7 +11,8 @@
 namespace sluice {
 namespace {
 
-constexpr double full = 0.90, full_no_more = 0.85;      // of the budget
+constexpr double full = 0.90, full_no_more = 0.85;  // of the budget
+constexpr double within = 0.95;
 constexpr double starved = 0.50, starved_no_more = 0.35;  // of the time
 constexpr double rise = 0.20;          // of the best mean
 constexpr double rise_of_fall = 0.02;  // of what the loss fell: near zero a fifth is noise
@@ -25,6 +26,7 @@ constexpr double forget = 0.995;       // of what was waited for, at each look
 const char* name_of(RunWatch::Kind kind) {
   switch (kind) {
     case RunWatch::Kind::memory: return "memory";
+    case RunWatch::Kind::budget: return "budget";
     case RunWatch::Kind::loss: return "loss";
     case RunWatch::Kind::finite: return "finite";
     default: return "data";
@@ -89,8 +91,12 @@ std::optional<RunWatch::Trouble> RunWatch::memory(std::uint64_t resident) {
   if (budget_ == 0) return std::nullopt;
   resident_ = resident;
   const double share = static_cast<double>(resident) / static_cast<double>(budget_);
-  if (!begins(Kind::memory, share > full, share < full_no_more)) return std::nullopt;
-  return Trouble{Kind::memory, fmt::format("{} of the budget of {} are in use ({:.0f} %). It will not be exceeded; for more room raise budget.host_ram, or lower budget.workers. "
+  const bool is_full = begins(Kind::memory, share > full, share < full_no_more);
+  if (begins(Kind::budget, share > 1, share < within))
+    return Trouble{Kind::budget, fmt::format("{} are in use, more than the budget of {}: a plugin or a library takes memory that it did not declare. Next: raise budget.host_ram by what it takes, and "
+                                             "find it by leaving out stages; of those that come with sluice, please report it", format_bytes(resident), format_bytes(budget_))};
+  if (!is_full) return std::nullopt;
+  return Trouble{Kind::memory, fmt::format("{} of the budget of {} are in use ({:.0f} %), which is what a budget is for. Next, if it is to be less: raise budget.host_ram, or lower budget.workers; "
                                            "sluice plan FILE says what another budget would change", format_bytes(resident), format_bytes(budget_), share * 100)};
 }
 

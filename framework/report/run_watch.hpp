@@ -7,6 +7,7 @@
 //   line += watch.shown();                      // "! loss rises"
 //
 // memory   resident bytes above 90 % of host_ram; ends below 85 %.
+// budget   resident bytes above host_ram: something takes memory that it did not declare; ends below 95 %.
 // loss     its exponential mean (over 50 steps) is above the best that it was by 20 % of that, by 2 % of what it fell, and by six
 //          standard errors of the mean, for 50 steps in a row; ends when it is above by less than half of that. A loss counts for at
 //          most four times the usual spread, so that one bad batch is none. The first 50 steps count for nothing.
@@ -25,7 +26,7 @@ namespace sluice {
 
 class RunWatch {
  public:
-  enum class Kind { memory, loss, finite, data, count_ };
+  enum class Kind { memory, budget, loss, finite, data, count_ };
   struct Trouble {
     Kind kind;
     std::string text;  // what is so, and what to do next

@@ -106,6 +106,13 @@ TEST_CASE("memory above 90 % of the budget, with hysteresis") {
   CHECK(watch.shown().empty());
   CHECK(watch.memory(495 * MiB));
   CHECK(watch.shown() == "! memory 99 %");
+  const auto over = watch.memory(501 * MiB);  // another trouble: a budget is a promise
+  REQUIRE(over);
+  CHECK(over->kind == Kind::budget);
+  CHECK(over->text.find("501 MiB are in use, more than the budget of 500 MiB") == 0);
+  CHECK_FALSE(watch.memory(490 * MiB));
+  CHECK_FALSE(watch.memory(600 * MiB));
+  CHECK(watch.shown() == "! memory 120 %");
   RunWatch without;
   CHECK_FALSE(without.memory(~0ull));
 }
