@@ -57,3 +57,17 @@ TEST_CASE("a stage that hoards beside its lease is told when it passes the budge
   REQUIRE_FALSE(rows.empty());
   CHECK(rows.back() == "budget");
 }
+
+// Catches a trainer that starves without a word, and a stage that is named although another one takes the time.
+TEST_CASE("stages that cannot keep up: the run says so, and names the slowest") {
+  const ScratchFolder folder;
+  std::string text = synthetic_pipeline;
+  const auto from = text.find("[[stage]]"), to = text.find("[batch]");
+  text.replace(from, to - from, "[[stage]]\nplugin = \"synthetic.clip\"\nsize = [1536, 1536]\n[[stage]]\nplugin = \"augment.center_crop\"\nsize = [32, 32]\n");
+  const auto file = write_pipeline(folder.path(), text);
+  const Finished run = run_sluice({"train", file, "data.train=200", "data.val=0", "batch.size=2", "run.steps=60", "model.backbone.width=4", "budget.workers=1", "budget.compute_threads=1"}, folder.path());
+  INFO(run.err << run.out);
+  CHECK(run.code == 0);
+  CHECK(count_of(run.err, "of the time; the slowest stage is synthetic.clip. Next: raise budget.workers") == 1);
+  CHECK(about(folder.path() / "runs/synthetic") == std::vector<std::string>{"data"});
+}
