@@ -1,6 +1,7 @@
 // The pipeline that a verb was given, checked, with the plugins it may use.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@ namespace sluice::app {
 struct PipelineArguments {
   std::string file;
   std::vector<std::string> overrides{};
+  std::vector<std::filesystem::path> with{};  // files on top of `file`, below the overrides
   std::string plan{};  // a run's plan.toml to replay; empty: none
 };
 

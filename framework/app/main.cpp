@@ -81,6 +81,7 @@ int run(int argc, char** argv) {
   app::add_plugins(app, action);
   app::add_new(app, action);
   app::add_data(app, action);
+  app::add_doctor(app, action);
 
   try {
     app.parse(argc, argv);

@@ -1,69 +1,16 @@
-// train, eval, predict, check: the verbs behind libsluice_train.so, which is loaded only when the pipeline has been found valid.
+// train, eval, predict, check, plan: the verbs behind libsluice_train.so.
 #include <algorithm>
-#include <csignal>
-#include <cstdlib>
 #include <filesystem>
 #include <iterator>
 #include <memory>
 
-#include <sys/resource.h>
-
-#include <boost/dll/shared_library.hpp>
-#include <fmt/format.h>
-
-#include <sluice/error.hpp>
-
+#include "framework/app/train_library.hpp"
 #include "framework/app/verbs.hpp"
-#include "framework/base/bytes.hpp"
-#include "framework/plugin/installation.hpp"
-#include "framework/train/entry.hpp"
 
 namespace sluice::app {
 namespace {
 
 namespace fs = std::filesystem;
-namespace dll = boost::dll;
-
-fs::path find_train_library() {
-  const fs::path file = library_folder() / train_library;
-  if (!fs::exists(file))
-    throw Error(Code::plugin, fmt::format("{} is not in {}", train_library, library_folder().string()),
-                "this sluice was built without LibTorch (SLUICE_BUILD_TRAIN=OFF), or its installation is incomplete: ./sluicew setup");
-  return file;
-}
-
-const dll::shared_library& open_train_library() {
-  const fs::path file = find_train_library();
-  try {
-    // Released, so never unloaded: LibTorch's threads and thread-locals outlive any handle.
-    return *std::make_unique<dll::shared_library>(file.string(), dll::load_mode::rtld_now | dll::load_mode::rtld_global).release();
-  } catch (const boost::system::system_error& error) {
-    throw Error(Code::plugin, fmt::format("it cannot be loaded: {}", error.what()), "LibTorch was moved or is another one than sluice was built with: ./sluicew setup", file.string());
-  }
-}
-
-// LibTorch and OpenMP do not survive a mapping or a thread that is refused: they abort, or wait for ever.
-void check_address_space(const BudgetConfig& budget) {
-  constexpr std::uint64_t beside_the_budget = GiB;  // mapped and never touched: libraries, stacks, arenas (about 550 MiB were measured)
-  rlimit limit{};
-  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
-  const std::uint64_t needed = budget.host_ram.value + beside_the_budget;
-  if (limit.rlim_cur >= needed) return;
-  throw Error(Code::configuration, fmt::format("the address space of this process is limited to {}, and a run with host_ram = {} needs {}", format_bytes(limit.rlim_cur),
-                                               budget.host_ram.value == 0 ? "auto" : format_bytes(budget.host_ram.value), format_bytes(needed)),
-              "ulimit -v unlimited: budget.host_ram is what keeps the memory small");
-}
-
-int run(TrainRequest& request, Loaded& loaded) {
-  check_address_space(loaded.pipeline.budget);
-  for (const auto& [name, value] : loaded.pipeline.environment) setenv(name.c_str(), value.c_str(), 1);
-  request.pipeline = &loaded.pipeline;
-  request.registry = &loaded.registry;
-  const auto& library = open_train_library();
-  loaded.registry.expect_fingerprint(library.get<const char*()>(fingerprint_entry)(), "build it again: ./sluicew setup for the built-in ones, cmake --build for your own");
-  if (request.verb == TrainRequest::Verb::train) std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away must not end a run
-  return library.get<int(const TrainRequest&)>(train_entry)(request);
-}
 
 // One request and one set of arguments a verb; they live as long as the program.
 struct Verb {
@@ -81,7 +28,7 @@ Action action_of(const std::shared_ptr<Verb>& verb) {
     }
     auto loaded = load(verb->arguments);
     verb->request.overrides = verb->arguments.overrides;
-    return run(verb->request, loaded);
+    return run_behind(verb->request, loaded);
   };
 }
 
@@ -100,7 +47,7 @@ void add_plan_option(CLI::App& verb, PipelineArguments& arguments) {
 void add_check_kernels(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("check-kernels", "What a training in bf16 or fp16 starts as a child: kernels from standard input, their errors to standard output");
   command->group("");  // nothing for people
-  command->callback([&action] { action = [] { return open_train_library().get<int()>(check_kernels_entry)(); }; });
+  command->callback([&action] { action = check_kernels; });
 }
 
 void add_train(CLI::App& app, Action& action) {

@@ -96,7 +96,12 @@ class Chain {
 
 }  // namespace
 
-Table read_layers(const fs::path& file) { return Chain().read(fs::absolute(file), file.string(), nullptr); }
+Table read_layers(const fs::path& file, const std::vector<fs::path>& with) {
+  Chain chain;
+  Table merged = chain.read(fs::absolute(file), file.string(), nullptr);
+  for (const auto& above : with) merge(merged, chain.read(fs::absolute(above), above.string(), nullptr));
+  return merged;
+}
 
 void apply_plan(Table& merged, const fs::path& file) {
   Table plan = read_toml(file, file.string(), 0);

@@ -1,4 +1,4 @@
-// Layers of a pipeline: the files that `extends` names, the file itself, the overrides of the command line.
+// Layers of a pipeline: the files that `extends` names, the file itself, those of --with, the overrides of the command line.
 #pragma once
 
 #include <filesystem>
@@ -9,9 +9,9 @@
 
 namespace sluice {
 
-// Reads `file` and what it extends, lowest first, and merges them. `extends` is a file or a list of files, relative to the file that
+// Reads `file` and what it extends, lowest first, and merges them; then, one on the other, the files of `with`. `extends` is a file or a list of files, relative to the file that
 // names them; it is not part of the result. Throws Error for a cycle, a chain of more than 16, or what read_toml() throws.
-[[nodiscard]] Table read_layers(const std::filesystem::path& file);
+[[nodiscard]] Table read_layers(const std::filesystem::path& file, const std::vector<std::filesystem::path>& with = {});
 
 // Puts a plan that a run wrote down (plan.toml) on top: batch.microbatch, eval.microbatch and [plan], nothing else. Throws
 // Error(Code::configuration) for another key, or what read_toml() throws.

@@ -85,8 +85,9 @@ void check_together(const Pipeline& pipeline, const Table& root, Purpose purpose
 
 }  // namespace
 
-Pipeline load_pipeline(const fs::path& file, const std::vector<std::string>& overrides, Catalogue& catalogue, Purpose purpose, const fs::path& plan) {
-  Table root = read_layers(file);
+Pipeline load_pipeline(const fs::path& file, const std::vector<std::string>& overrides, Catalogue& catalogue, Purpose purpose, const fs::path& plan,
+                       const std::vector<fs::path>& with) {
+  Table root = read_layers(file, with);
   if (!plan.empty()) apply_plan(root, plan);
   apply_overrides(root, overrides);
   later_length_wins(root);

@@ -17,11 +17,13 @@ namespace sluice {
 // What the pipeline is wanted for: training needs all of it, looking at data only [data] and the stages.
 enum class Purpose { training, data };
 
-// `plan`: the plan.toml of a run to replay, below the overrides; empty: none.
+// `plan`: the plan.toml of a run to replay, below the overrides; empty: none. `with`: files that are put on top of `file`, in
+// their order, below the plan.
 // Adds the pipeline's [plugins] path to the catalogue, then checks every key. Throws PipelineError with all problems found
 // (exit code 2, or 3 where the only problem is a plugin file that is not to be trusted), or Error for a file that cannot be read.
 [[nodiscard]] Pipeline load_pipeline(const std::filesystem::path& file, const std::vector<std::string>& overrides, Catalogue& catalogue,
-                                     Purpose purpose = Purpose::training, const std::filesystem::path& plan = {});
+                                     Purpose purpose = Purpose::training, const std::filesystem::path& plan = {},
+                                     const std::vector<std::filesystem::path>& with = {});
 
 // Throws PipelineError for keys that are right and that this version's training cannot honour: refused, not passed over.
 void check_supported(const Pipeline& pipeline);

@@ -88,7 +88,7 @@ void apply(Table& root, const std::string& text) {
   for (const auto& part : address)
     if (part.empty()) refuse(place, fmt::format("{} is no key", in_quotes(std::string_view(text).substr(0, equals))), "keys are separated by single dots");
   if (static_cast<int>(address.size()) > deepest_toml_key) refuse(place, fmt::format("the key has more than {} parts", deepest_toml_key));
-  if (address[0] == "extends") refuse(place, "a file is extended by a file, not on the command line", "write a file with extends = \"...\" and your changes");
+  if (address[0] == "extends") refuse(place, "a file is extended by a file, not on the command line", "write a file with extends = \"...\" and your changes, or put one with your changes on top: --with changes.toml");
 
   const std::string_view written = trim(std::string_view(text).substr(equals + 1));
   std::optional<Value> value = parse_toml_value(written, place);

@@ -63,6 +63,7 @@ std::string compose(const LiveState& state, const Pieces& shown) {
   pieces.push_back(state.total_steps > 0 ? fmt::format("step {}/{}", state.step, state.total_steps) : fmt::format("step {}", state.step));
   if (shown.epoch && state.epochs > 0) pieces.push_back(fmt::format("epoch {}/{}", std::min(state.epoch + 1, state.epochs), state.epochs));
   if (state.loss) pieces.push_back(fmt::format("loss {:.4g}", *state.loss));
+  if (!state.trouble.empty()) pieces.push_back(state.trouble);
   if (shown.rate && state.clips_per_second > 0) {
     auto text = rate_text(state.clips_per_second);
     if (state.waiting_share >= 0.005) text += fmt::format(" ({:.0f} % waiting for data)", state.waiting_share * 100);

@@ -28,10 +28,11 @@ struct LiveState {
   std::uint64_t lease_cap = 0;
   std::string waiting_for;      // empty: for nothing
   double waiting_share = 0;     // share of the last steps' time spent waiting for data
+  std::string trouble;          // e.g. "! loss rises"; empty: none
   std::string doing;            // e.g. "evaluating 42 %"; takes the place of the time left and of what it waits for
 };
 
-// One line of at most `width` columns. Where it is narrow, what matters least goes first: small accounts, queue, epoch; step and loss stay.
+// One line of at most `width` columns. Where it is narrow, what matters least goes first: small accounts, queue, epoch; step, loss and trouble stay.
 [[nodiscard]] std::string live_text(const LiveState& state, int width);
 // For a log file: step, epoch, loss, rate, time left, memory of budget, and what is waited for; accounts are in metrics.jsonl.
 [[nodiscard]] std::string plain_text(const LiveState& state);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <mutex>
 #include <numeric>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -12,8 +13,10 @@
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/strings.hpp"
+#include "framework/memory/process.hpp"
 #include "framework/report/history.hpp"
 #include "framework/report/run_files.hpp"
+#include "framework/report/run_watch.hpp"
 #include "framework/report/table.hpp"
 
 namespace sluice {
@@ -49,8 +52,12 @@ struct Reporter::Impl {
   [[nodiscard]] double now() const { return options.seconds ? options.seconds() : watch.seconds(); }
 
   void append(std::int64_t step, const JsonRow& row) {
-    if (files) files->metrics.append(step, row);
-    else early.emplace_back(step, row);
+    if (!files) {
+      early.emplace_back(step, row);
+      return;
+    }
+    for (const auto& [at, late] : std::exchange(late_rows, {})) files->metrics.append(at, late);
+    files->metrics.append(step, row);
   }
   void scalar(const std::string& tag, std::int64_t step, double value) {
     if (files && files->events) files->events->scalar(tag, step, value);
@@ -70,6 +77,17 @@ struct Reporter::Impl {
     append(state.step, JsonRow().add("kind", kind).add("text", text).add("time", JsonRow().add("at", utc_now())));
   }
 
+  // Its row is written with the next: a thread that only has time must not meet a full disk.
+  void tell(const RunWatch::Trouble& trouble) {
+    late_rows.emplace_back(state.step, JsonRow().add("kind", "warning").add("about", name_of(trouble.kind)).add("text", trouble.text).add("time", JsonRow().add("at", utc_now())));
+    console.print_error(fmt::format("warning: {}", trouble.text));
+  }
+  void look_at_memory() {
+    if (!running || run.budget == 0) return;
+    if (const auto trouble = troubles.memory(options.resident ? options.resident() : resident_bytes())) tell(*trouble);
+    state.trouble = troubles.shown();
+  }
+
   Options options;
   Stopwatch watch;
   Console console;
@@ -79,9 +97,11 @@ struct Reporter::Impl {
   std::function<LiveStatus()> status;
   std::optional<RunFiles> files;
   std::vector<std::pair<std::int64_t, JsonRow>> early;  // said before the run had a folder
+  std::vector<std::pair<std::int64_t, JsonRow>> late_rows;  // of troubles, not written yet
   History history;
   RunStart run;
   LiveState state;
+  RunWatch troubles;
   Pace pace;
   bool running = false;
   bool asked = false;  // the last tick had a status: the line shows what is held now, not the peak of the last step
@@ -150,6 +170,7 @@ void Reporter::run_started(const RunStart& run) {
   self.state.total_steps = run.total_steps;
   self.state.epochs = run.epochs;
   self.state.budget = run.budget;
+  self.troubles = RunWatch(run.budget);
   self.running = true;
   self.plain_at = self.now();
 
@@ -197,6 +218,8 @@ void Reporter::step(const StepReport& report) {
   state.waiting_share = self.recent_seconds > 0 ? self.recent_waiting / self.recent_seconds : 0;
   if (!self.asked) state.accounts = report.accounts;
   state.doing.clear();
+  for (const auto& trouble : self.troubles.step({report.loss, report.seconds_waiting_for_data, report.seconds_computing})) self.tell(trouble);
+  self.look_at_memory();
 
   self.scalar("train/loss", report.step, report.loss);
   self.scalar("train/lr", report.step, report.lr);
@@ -220,6 +243,18 @@ void Reporter::step(const StepReport& report) {
     self.plain_line();
   }
   self.draw(report.last_of_epoch);
+}
+
+void Reporter::not_finite(std::int64_t batch, std::int64_t epoch, std::string_view what, std::string_view more) {
+  auto& self = *impl_;
+  const std::lock_guard lock(self.mutex);
+  self.message(fmt::format("batch {} of epoch {}: the {} is not finite; no update{}{}", batch, epoch, what, more.empty() ? "" : "; ", more), "warning");
+  if (auto trouble = self.troubles.not_finite(fmt::format("{} of batch {} of epoch {}", what, batch, epoch))) {
+    if (!more.empty()) trouble->text += fmt::format("; {}", more);
+    self.tell(*trouble);
+  }
+  self.state.trouble = self.troubles.shown();
+  self.draw(true);
 }
 
 void Reporter::failed(std::int64_t step, std::int64_t epoch, const Failed& failed) {
@@ -303,7 +338,10 @@ void Reporter::tick() {
     self.state.leased = status->feed.leased;
     self.state.lease_cap = status->feed.cap;
     self.state.waiting_for = status->feed.waiting_for;
+    const bool bytes = status->feed.waiting_for.starts_with("bytes for");
+    self.troubles.waits_for(!status->feed.running.empty() ? status->feed.running.front().stage : bytes ? "bytes" : "");
   }
+  self.look_at_memory();
   if (self.running && self.now() - self.plain_at.value_or(self.started) >= self.options.plain_seconds) self.plain_line();
   self.draw(false);
 }

@@ -75,7 +75,7 @@ struct LiveStatus {
   AccountBytes accounts{};
 };
 
-// Thread-safe. Deterministic members of a row come first; "time" and "memory" hold what differs between two equal runs.
+// Thread-safe. Warns of what RunWatch finds. Deterministic members of a row come first; "time" and "memory" hold what differs between two equal runs.
 class Reporter {
  public:
   struct Options {
@@ -86,6 +86,7 @@ class Reporter {
     bool tensorboard = true;
     std::function<double()> seconds{};      // a steady clock; for tests
     std::function<LiveStatus()> status{};   // asked by tick(); may be set later
+    std::function<std::uint64_t()> resident{};  // bytes of the process; for tests
   };
   explicit Reporter(Options options);
   ~Reporter();
@@ -98,6 +99,8 @@ class Reporter {
   void progress(std::string_view what, double fraction);
   void run_started(const RunStart& run);
   void step(const StepReport& report);
+  // A batch whose `what` ("loss", "gradient") is no number: no update. A row each, a line where it begins.
+  void not_finite(std::int64_t batch, std::int64_t epoch, std::string_view what, std::string_view more = {});
   // A sample that could not be used: a line (the first few), and a row of failures.jsonl.
   void failed(std::int64_t step, std::int64_t epoch, const Failed& failed);
   void evaluation(const EvalReport& report);

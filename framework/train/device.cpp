@@ -5,6 +5,8 @@
 
 #include <ATen/Context.h>
 #include <c10/util/Exception.h>
+#include <dlfcn.h>
+#include <torch/version.h>
 
 #include <sluice/error.hpp>
 
@@ -40,6 +42,16 @@ void demand_deterministic() {
   context.setDeterministicCuDNN(true);
   context.setBenchmarkCuDNN(false);
   context.setDeterministicMkldnn(true);
+}
+
+LibTorchReport libtorch_report() {
+  LibTorchReport report;
+  report.version = TORCH_VERSION;
+  Dl_info info{};
+  if (::dladdr(reinterpret_cast<const void*>(&at::globalContext), &info) != 0 && info.dli_fname != nullptr) report.file = info.dli_fname;
+  report.cuda = at::hasCUDA();
+  report.gpus = report.cuda ? at::getNumGPUs() : 0;
+  return report;
 }
 
 }  // namespace sluice

@@ -6,6 +6,7 @@
 #include <c10/core/Device.h>
 
 #include "framework/config/pipeline.hpp"
+#include "framework/train/entry.hpp"
 
 namespace sluice {
 
@@ -14,5 +15,8 @@ namespace sluice {
 
 // Same numbers every time, on devices where that is not so anyway. Operations without such a kernel throw, by name.
 void demand_deterministic();
+
+// For `sluice doctor`.
+[[nodiscard]] LibTorchReport libtorch_report();
 
 }  // namespace sluice

@@ -8,6 +8,7 @@
 
 #include "framework/memory/process.hpp"
 #include "framework/train/capped_allocator.hpp"
+#include "framework/train/device.hpp"
 #include "framework/train/evaluation_run.hpp"
 #include "framework/train/housekeeping.hpp"
 #include "framework/train/kernel_audit.hpp"
@@ -24,6 +25,7 @@ int dispatch(const sluice::TrainRequest& request, sluice::Housekeeping& housekee
   if (request.verb == Verb::eval) return sluice::run_evaluation(request, housekeeping, reporter);
   if (request.verb == Verb::predict) return sluice::run_prediction(request, housekeeping, reporter);
   if (request.verb == Verb::plan) return sluice::run_plan(request, housekeeping, reporter);
+  if (request.verb == Verb::doctor) return sluice::run_preflight(request, housekeeping, reporter);
   return sluice::run_check(request, housekeeping, reporter);
 }
 
@@ -38,6 +40,8 @@ extern "C" {
   sluice::settle_threads_first();
   return sluice::check_kernels_in_child();
 }
+
+[[gnu::visibility("default")]] void sluice_train_libtorch(sluice::LibTorchReport& report) { report = sluice::libtorch_report(); }
 
 [[gnu::visibility("default")]] int sluice_train_run(const sluice::TrainRequest& request) {
   sluice::pin_malloc();

@@ -2,8 +2,11 @@
 // No LibTorch type here: the program that includes this links none.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "framework/config/pipeline.hpp"
@@ -11,8 +14,21 @@
 
 namespace sluice {
 
+// What `sluice doctor FILE` learns of a pipeline. As far as it came before an error was thrown.
+struct Preflight {
+  std::string device{};
+  std::int64_t train = 0, val = 0;  // samples
+  std::vector<std::pair<std::string, std::string>> failed{};  // entries that cannot be used: where, why
+  std::int64_t too_large = 0, unusable = 0;  // samples that will be left out
+  std::int64_t steps = 0;
+  std::string plan{};               // why it is as it is; empty: there is none
+  bool cut = false;                 // it cuts batches or computes segments twice, as more memory would not
+  std::uint64_t host_ram = 0, smallest = 0, unused = 0;  // bytes
+  std::uint64_t checkpoint = 0;     // bytes of the tensors of one
+};
+
 struct TrainRequest {
-  enum class Verb { train, eval, predict, check, plan } verb = Verb::train;
+  enum class Verb { train, eval, predict, check, plan, doctor } verb = Verb::train;
   const Pipeline* pipeline = nullptr;
   Registry* registry = nullptr;
   std::vector<std::string> overrides;  // as typed, for the record in the run's folder
@@ -24,6 +40,15 @@ struct TrainRequest {
   std::int64_t top = 5;                // predict: labels a video
   bool json = false;
   bool quiet = false;
+  Preflight* preflight = nullptr;      // doctor: filled in
+};
+
+// What LibTorch says of itself and of this machine.
+struct LibTorchReport {
+  std::string version{};
+  std::filesystem::path file{};  // of its main library
+  bool cuda = false;             // built with CUDA
+  std::size_t gpus = 0;          // that it would use
 };
 
 // Returns the exit code; errors are thrown as sluice::Error. One run a process.
@@ -33,9 +58,12 @@ using FingerprintEntry = const char* (*)();
 // Checks the kernels that standard input names and returns the exit code: what a training starts as a child.
 using CheckKernelsEntry = int (*)();
 
+using LibTorchEntry = void (*)(LibTorchReport&);
+
 inline constexpr const char* train_library = "libsluice_train.so";
 inline constexpr const char* train_entry = "sluice_train_run";
 inline constexpr const char* fingerprint_entry = "sluice_train_fingerprint";
 inline constexpr const char* check_kernels_entry = "sluice_train_check_kernels";
+inline constexpr const char* libtorch_entry = "sluice_train_libtorch";
 
 }  // namespace sluice

@@ -1,4 +1,4 @@
-// What looks at a model without training it: `sluice eval`, `sluice predict`, `sluice check` and `sluice plan`.
+// What looks at a model without training it: `sluice eval`, `sluice predict`, `sluice check`, `sluice plan` and `sluice doctor`.
 #pragma once
 
 #include "framework/report/reporter.hpp"
@@ -18,5 +18,8 @@ int run_check(const TrainRequest& request, Housekeeping& housekeeping, Reporter&
 
 // The plan, why it is so, and what another budget would change; as tables or one JSON object.
 int run_plan(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter);
+
+// All that training does up to the first frame, written into request.preflight.
+int run_preflight(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter);
 
 }  // namespace sluice

@@ -1,6 +1,8 @@
 // The start of a run, in the order in which refusals are cheapest.
 #include "framework/train/session.hpp"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <limits>
 #include <map>
@@ -201,6 +203,12 @@ std::string Session::needs_key(const Options& options) const {
   std::vector<std::string> texts{plugin_text(pipeline.model.plugin), plugin_text(pipeline.loss), plugin_text(pipeline.optimizer.plugin), pipeline.data.plugin};
   for (const auto& stage : pipeline.stages) texts.push_back(stage.plugin.plugin);
   key += join(texts, "\n") + "\n";
+  // Another build of the trainer may need something else too.
+  Dl_info here{};
+  if (dladdr(reinterpret_cast<const void*>(&choose_device), &here) != 0 && here.dli_fname) {
+    std::error_code ignored;
+    key += fmt::format("{} {}\n", std::filesystem::file_size(here.dli_fname, ignored), std::filesystem::last_write_time(here.dli_fname, ignored).time_since_epoch().count());
+  }
   for (const auto& found : registry.all()) {
     if (key.find(found.manifest->name) == std::string::npos) continue;
     std::error_code ignored;
@@ -368,11 +376,12 @@ Feed::Options Session::feed_options() const {
   return options;
 }
 
-double Session::learning_rate(std::int64_t step) const {
-  double rate = optimizer->learning_rate();
-  if (pipeline.optimizer.lr_base_batch.value > 0) rate *= static_cast<double>(pipeline.batch.size.value) / pipeline.optimizer.lr_base_batch.value;
-  return schedule ? rate * schedule->factor(step) : rate;
+double Session::scaled_learning_rate() const {
+  const double base_batch = pipeline.optimizer.lr_base_batch.value;
+  return base_batch > 0 ? optimizer->learning_rate() * static_cast<double>(pipeline.batch.size.value) / base_batch : optimizer->learning_rate();
 }
+
+double Session::learning_rate(std::int64_t step) const { return schedule ? scaled_learning_rate() * schedule->factor(step) : scaled_learning_rate(); }
 
 AccountBytes Session::accounts(bool peak) const {
   const auto now = CappedAllocator::install().counters();
@@ -410,8 +419,7 @@ std::vector<std::pair<std::string, std::string>> Session::facts() const {
     if (planned.plan.checkpointing.any()) batch += ", computed twice: " + text_of(planned.plan.checkpointing);
     out.emplace_back("batch", batch);
     if (pipeline.optimizer.lr_base_batch.value > 0)
-      out.emplace_back("learning rate", fmt::format("{} x {} / {} = {}", optimizer->learning_rate(), size, pipeline.optimizer.lr_base_batch.value,
-                                                    optimizer->learning_rate() * static_cast<double>(size) / pipeline.optimizer.lr_base_batch.value));
+      out.emplace_back("learning rate", fmt::format("lr {} x {}/{} = {:.6g}", optimizer->learning_rate(), size, pipeline.optimizer.lr_base_batch.value, scaled_learning_rate()));
   }
   out.emplace_back("memory", fmt::format("{} of host memory, {} of it for samples; the least that works: {}", format_bytes(budget.host_ram), format_bytes(budget.samples),
                                          format_bytes(budget.smallest)));

@@ -77,6 +77,8 @@ class Session {
   void check_failures(std::int64_t failed) const;
 
  private:
+  // lr, as optimizer.lr_base_batch makes it follow batch.size: what the schedule multiplies.
+  [[nodiscard]] double scaled_learning_rate() const;
   void open_data(Reporter& reporter, Options& options);
   void build(const Options& options);
   void fit(Reporter& reporter, const Options& options);

@@ -254,10 +254,10 @@ class TrainingRun {
       reporter_.step(report);
     } else if (result.weight > 0) {
       ++skipped_;
-      reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update{}", batch.index, epoch, std::isfinite(result.loss) ? "gradient" : "loss",
-                                    result.overflow ? fmt::format("; the loss is scaled by {} from here on", step_.scaler().scale()) : "") +
-                        first_not_finite());
+      const char* what = std::isfinite(result.loss) ? "gradient" : "loss";
       // A scale that still can fall is being found, which is no sign of anything.
+      if (result.overflow) reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update, and the loss is scaled by {} from here on", batch.index, epoch, what, step_.scaler().scale()));
+      else reporter_.not_finite(batch.index, epoch, what, first_not_finite());
       if (!result.overflow && ++streak_ >= longest_streak)
         throw Error(Code::data, fmt::format("the loss was not finite in {} batches in a row", streak_),
                     fmt::format("lower optimizer.lr, set optimizer.clip_norm, {}or look at the data: sluice data show", session_.arithmetic.reduced() ? "write run.precision = \"fp32\", " : ""));
@@ -344,9 +344,9 @@ class TrainingRun {
   }
 
   [[nodiscard]] std::string first_not_finite() const {
-    if (!watch_) return "; --debug names the first operation";
+    if (!watch_) return "--debug names the first operation";
     const auto found = watch_->first_not_finite();
-    return found.empty() ? "; every operation gave finite values, so it is the sum of gradients" : "; the first: " + found;
+    return found.empty() ? "every operation gave finite values, so it is the sum of gradients" : "the first was " + found;
   }
   [[nodiscard]] std::string failed_operation() const {
     if (!watch_) return {};

@@ -47,7 +47,7 @@ TEST_CASE("every verb has help with an example") {
   const Desk sluice;
   const Finished run = sluice({"--help"});
   const auto verbs = verbs_of(run.out);
-  for (const auto* verb : {"train", "eval", "predict", "check", "inspect", "plugins", "new", "data"}) {
+  for (const auto* verb : {"train", "eval", "predict", "check", "inspect", "plugins", "new", "data", "doctor"}) {
     INFO(verb);
     CHECK(std::find(verbs.begin(), verbs.end(), verb) != verbs.end());
   }

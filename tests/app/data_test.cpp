@@ -98,3 +98,30 @@ p = 1.0
   CHECK(rows[0] == decoded);
   CHECK(rows[1] == mirrored);
 }
+
+// Catches an overlay that swallows the KEY=VALUE behind it, one that wins over it, and one whose mistake is said to be the pipeline's.
+TEST_CASE("--with puts a file on top of the pipeline, below KEY=VALUE") {
+  const Desk sluice;
+  sluice.write("p.toml", data_pipeline);
+  sluice.write("ten.toml", "[data]\ntrain = 10\n");
+  sluice.write("six.toml", "[data]\ntrain = 6\n");
+  sluice.write("wrong.toml", "[data]\ntrain = 10\n[batch]\nsise = 3\n");
+  const auto clips = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"data", "bench"});
+    arguments.emplace_back("--json");
+    const Finished run = sluice(arguments);
+    INFO(run.err);
+    CHECK(run.code == 0);
+    return run.out.substr(0, run.out.find(',', run.out.find("\"clips\"")));
+  };
+  CHECK(has(clips({"p.toml", "--with", "ten.toml"}), "\"clips\":10"));
+  CHECK(has(clips({"p.toml", "--with", "ten.toml", "data.train=12"}), "\"clips\":12"));
+  CHECK(has(clips({"p.toml", "--with", "ten.toml", "--with", "six.toml"}), "\"clips\":6"));
+  CHECK(has(clips({"--with", "six.toml", "--with", "ten.toml", "p.toml"}), "\"clips\":10"));
+  const Finished wrong = sluice({"inspect", "p.toml", "--with", "wrong.toml"});
+  CHECK(wrong.code == 2);
+  CHECK(has(wrong.err, "wrong.toml:4:1: [batch] has no key 'sise'"));
+  const Finished missing = sluice({"inspect", "p.toml", "--with", "missing.toml"});
+  CHECK(missing.code != 0);
+  CHECK(has(missing.err, "missing.toml"));
+}

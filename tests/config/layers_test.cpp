@@ -79,3 +79,21 @@ TEST_CASE("links do not hide a circle; a chain has an end") {
   for (int i = 1; i < 15; ++i) static_cast<void>(folder.write(fmt::format("w{}.toml", i), fmt::format("extends = ['w{0}.toml', 'w{0}.toml']\n", i - 1)));
   CHECK_THROWS_WITH(static_cast<void>(read_layers(folder.path() / "w14.toml")), doctest::Contains("too many files"));
 }
+
+// --with. Catches an overlay below the file it is to change, a place that is another file's, a path that starts at the pipeline's folder.
+TEST_CASE("files on top of the pipeline: the last wins, with their own places") {
+  const Folder folder;
+  const auto file = folder.write("p.toml", "[run]\nseed = 1\nname = 'p'\nepochs = 1\n");
+  const auto a = folder.write("over/a.toml", "[run]\nseed = 2\nname = 'a'\n");
+  static_cast<void>(folder.write("over/below.toml", "[run]\nepochs = 7\nseed = 7\n"));
+  const auto b = folder.write("over/b.toml", "extends = 'below.toml'\n[run]\nseed = 3\n");
+  const Table table = read_layers(file, {a, b});
+  const Table& run = *as_table(find(table, "run")->value);
+  CHECK(std::get<std::int64_t>(find(run, "seed")->value.data) == 3);
+  CHECK(std::get<std::int64_t>(find(run, "epochs")->value.data) == 7);
+  CHECK(*as_text(find(run, "name")->value) == "a");
+  CHECK(find(run, "seed")->place.text().ends_with("over/b.toml:3:1"));
+  CHECK(find(run, "seed")->place.layer > find(run, "name")->place.layer);
+  CHECK(folder_of(find(run, "name")->place) == folder.path() / "over");
+  CHECK_THROWS_WITH(static_cast<void>(read_layers(file, {folder.path() / "none.toml"})), doctest::Contains("none.toml: "));
+}

@@ -49,6 +49,13 @@ TEST_CASE("the line at the widths people have") {
   CHECK(plain_text(state) == "step 412/1200  epoch 3/6  loss 0.5231  41.2 clips/s (3 % waiting for data)  4 min 05 s left  312 MiB of 1.50 GiB  waits for the trainer");
 }
 
+TEST_CASE("a trouble stays in the line however narrow it is") {
+  auto state = example();
+  state.trouble = "! memory 93 %";
+  CHECK(live_text(state, 41) == "step 412/1200  loss 0.5231  ! memory 93 %");
+  CHECK(live_text(state, 60) == "step 412/1200  loss 0.5231  ! memory 93 %  4 min 05 s left");
+}
+
 TEST_CASE("at every width it fits, and more room never says less") {
   auto state = example();
   for (const auto* waiting : {"", "the trainer", "decode.ffmpeg on sample 3 (2.1 s): /data/\xe8\xa7\x86\xe9\xa2\x91/\xff\x1b[2J.mp4"}) {

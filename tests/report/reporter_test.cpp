@@ -343,3 +343,48 @@ TEST_CASE("called from several threads at once") {
   CHECK(rows_of(folder.path() / "failures.jsonl").size() == 100);
   CHECK(rows_of(folder.path() / "metrics.jsonl").size() == 101);
 }
+
+// Catches: a warning for each step, one that no script finds in metrics.jsonl, a live line that keeps silent or never stops.
+TEST_CASE("troubles: one line when they begin, one row that says what about, and a mark in the line while they last") {
+  const ScratchFolder folder;
+  const Captured out;
+  const Stderr error;
+  double time = 0;
+  std::uint64_t resident = 250 * MiB;
+  Reporter reporter({.fd = out.fd(), .plain_seconds = 1, .tensorboard = false, .seconds = [&] { return time; }, .status = {}, .resident = [&] { return resident; }});
+  reporter.run_started({.name = "x", .dir = folder.path(), .total_steps = 1000, .budget = 500 * MiB});
+  const auto steps = [&](std::int64_t from, std::int64_t to, double loss) {
+    for (std::int64_t step = from; step < to; ++step) {
+      auto report = step_report(step, 0, false);
+      report.loss = loss;
+      time += 0.5;
+      reporter.step(report);
+      reporter.tick();
+    }
+  };
+  steps(1, 101, 1.0);
+  CHECK(error.captured.text().empty());
+  CHECK(out.text().find('!') == std::string::npos);
+  resident = 475 * MiB;
+  steps(101, 111, 1.0);
+  CHECK(count_of(error.captured.text(), "warning: 475 MiB of the budget of 500 MiB") == 1);
+  CHECK(out.text().find("loss 1  ! memory 95 %") != std::string::npos);
+  resident = 250 * MiB;
+  steps(111, 311, 2.0);
+  CHECK(count_of(error.captured.text(), "warning: the loss rises") == 1);
+  CHECK(out.text().find("! loss rises") != std::string::npos);
+  for (int i = 0; i < 5; ++i) reporter.not_finite(i, 3, "gradient");
+  const auto lines = error.captured.text();
+  CHECK(count_of(lines, "warning: the gradient of batch 0 of epoch 3 is not finite") == 1);
+  CHECK(count_of(lines, "\n") == 3);
+
+  std::vector<std::string> about;
+  int batches = 0;
+  for (const auto& row : rows_of(folder.path() / "metrics.jsonl"))
+    if (row["kind"] == "warning") {
+      if (row.contains("about")) about.push_back(row["about"]);
+      else batches += row["text"].get<std::string>().find("of epoch 3: the gradient is not finite") != std::string::npos ? 1 : 0;
+    }
+  CHECK(about == std::vector<std::string>{"memory", "loss", "finite"});
+  CHECK(batches == 5);
+}
