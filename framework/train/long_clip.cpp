@@ -5,7 +5,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include <sluice/error.hpp>
@@ -70,12 +70,12 @@ void LongClip::encode(const Microbatch& chunk, const ChunkPlace& place) {
   const at::NoGradGuard no_grad;
   model_.set_training(options_.training);
   if (place.begin == 0) remember(chunk, place);
-  MicrobatchPass pass(options_.training, keys_of(chunk, place), {nullptr, {}, options_.observer});
+  MicrobatchPass pass(options_.training, keys_of(chunk, place));
   const at::Tensor own = run_encoder(chunk, place, pass);
   if (!features_.defined()) {
     auto sizes = own.sizes().vec();
     sizes[2] = features_of(place.clip_frames);
-    features_ = at::empty(sizes, own.options().memory_format(at::MemoryFormat::Contiguous));
+    features_ = at::zeros(sizes, own.options());
   }
   features_.narrow(2, place.begin / stride_, own.size(2)).copy_(own);
 }

@@ -31,7 +31,7 @@ class LongClip {
   struct Options {
     bool training = false;
     const Checkpointing* checkpointing = nullptr;  // of the encoder's second run, and of the head
-    SegmentObserver* observer = nullptr;
+    SegmentObserver* observer = nullptr;           // of the same
   };
   LongClip(Model& model, Options options);
 

@@ -59,7 +59,7 @@ std::string to_json(const RunState& state) {
   json["seed"] = state.seed;
   json["failures"] = state.failures;
   json["evaluated_at"] = state.evaluated_at;
-  json["plan"] = {{"microbatch", state.microbatch}, {"compute_threads", state.compute_threads}, {"layout", state.layout}, {"device", state.device}};
+  json["plan"] = {{"microbatch", state.microbatch}, {"chunk", state.chunk}, {"compute_threads", state.compute_threads}, {"layout", state.layout}, {"device", state.device}};
   json["classes"] = state.classes;
   json["train_samples"] = state.train_samples;
   json["train_digest"] = state.train_digest;
@@ -88,6 +88,7 @@ RunState run_state_from_json(const std::string& text) {
     state.evaluated_at = json.at("evaluated_at");
     const Json& plan = json.at("plan");
     state.microbatch = plan.at("microbatch");
+    state.chunk = plan.value("chunk", std::int64_t{0});
     state.compute_threads = plan.at("compute_threads");
     state.layout = plan.at("layout");
     state.device = plan.at("device");
@@ -115,6 +116,7 @@ std::vector<Difference> differences(const RunState& saved, const RunState& now) 
   };
   compare("compute_threads", saved.compute_threads, now.compute_threads, true);
   compare("microbatch", saved.microbatch, now.microbatch, true);
+  compare("chunk", saved.chunk, now.chunk, true);
   compare("layout", saved.layout, now.layout, true);
   compare("device", saved.device, now.device, true);
   compare("classes of the data", join(saved.classes, ", "), join(now.classes, ", "), true);

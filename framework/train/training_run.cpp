@@ -22,6 +22,7 @@
 #include "framework/train/checkpointing.hpp"
 #include "framework/train/evaluation.hpp"
 #include "framework/train/live_feed.hpp"
+#include "framework/train/long_step.hpp"
 #include "framework/train/phases.hpp"
 #include "framework/train/recovery.hpp"
 #include "framework/train/session.hpp"
@@ -45,7 +46,12 @@ class TrainingRun {
         plan_{session_.pipeline.run.steps.value > 0 ? 0 : session_.pipeline.run.epochs.value, session_.pipeline.eval.every.value, session_.eval_assembler != nullptr},
         best_(best_metric(), session_.pipeline.eval.patience.value),
         step_(*session_.model, *session_.loss, *session_.optimizer, step_options()),
-        identity_(session_.state(request)) {}
+        identity_(session_.state(request)) {
+    if (!session_.chunking.on()) return;
+    StepOptions options = step_options().step;
+    options.checkpointing = session_.planned.plan.checkpointing;
+    long_step_.emplace(*session_.model, *session_.loss, *session_.optimizer, std::move(options));
+  }
 
   int run() {
     restore();
@@ -79,7 +85,7 @@ class TrainingRun {
   [[nodiscard]] Session::Options session_options() const {
     Session::Options options;
     options.progress = [this] { housekeeping_.progress(); };
-    if (saved_) options.saved_microbatch = saved_->microbatch;
+    if (saved_) options.saved_microbatch = saved_->microbatch, options.saved_chunk = saved_->chunk;
     return options;
   }
 
@@ -214,18 +220,29 @@ class TrainingRun {
     session_.check_failures(failures_ + static_cast<std::int64_t>(session_.dataset->failed().size()));
   }
 
+  // Nothing where there is more of the batch to come.
+  std::optional<StepResult> step_on(const Batch& batch, double lr) {
+    if (!long_step_)
+      return step_.run(*session_.train_assembler, batch.samples, lr, [this] {
+        housekeeping_.progress();
+        return !housekeeping_.stop_requested();
+      });
+    long_step_->add(*session_.train_assembler, batch);
+    return batch.complete() ? std::optional(long_step_->commit(lr)) : std::nullopt;
+  }
+
   // Returns whether to go on.
   bool train_on(Batch& batch, std::int64_t epoch, double waited) {
-    auto& allocator = CappedAllocator::install();
-    allocator.reset_peak();
+    if (waited_ == 0 && computed_ == 0) CappedAllocator::install().reset_peak();
     const Stopwatch computing;
+    waited_ += waited;
     const double lr = session_.learning_rate(step_count_);
     // What a model draws beside its Pass is then the same however often the run was interrupted.
     at::manual_seed(mix_bits(mix_bits(static_cast<std::uint64_t>(session_.pipeline.run.seed.value) ^ mix_bits(cursor_.phase)) + static_cast<std::uint64_t>(batch.index)));
-    const StepResult result = step_.run(*session_.train_assembler, batch.samples, lr, [this] {
-      housekeeping_.progress();
-      return !housekeeping_.stop_requested();
-    });
+    const std::optional<StepResult> done = step_on(batch, lr);
+    computed_ += computing.seconds();
+    if (!done) return true;
+    const StepResult& result = *done;
     if (result.abandoned) return false;
     if (result.updated) {
       ++step_count_;
@@ -238,8 +255,8 @@ class TrainingRun {
       report.scalars = result.scalars;
       if (result.gradient_norm > 0) report.scalars.emplace_back("gradient_norm", result.gradient_norm);
       report.clips = result.clips;
-      report.seconds_waiting_for_data = waited;
-      report.seconds_computing = computing.seconds();
+      report.seconds_waiting_for_data = waited_;
+      report.seconds_computing = computed_;
       report.accounts = session_.accounts(true);
       report.last_of_epoch = batch.last;
       reporter_.step(report);
@@ -248,6 +265,7 @@ class TrainingRun {
       if (++streak_ >= longest_streak)
         throw Error(Code::data, fmt::format("the loss was not finite in {} batches in a row", streak_), "lower optimizer.lr, set optimizer.clip_norm, or look at the data: sluice data show");
     }
+    waited_ = computed_ = 0;
     stage_states_ = std::move(batch.states);
     cursor_ = batch.last ? Cursor{cursor_.phase + 1, 0} : Cursor{cursor_.phase, batch.index + 1};
 
@@ -267,8 +285,8 @@ class TrainingRun {
       evaluation_watch_.restart();
       evaluated_clips_ = 0;
     }
-    evaluation_->add(*session_.eval_assembler, batch.samples);
-    evaluated_clips_ += static_cast<std::int64_t>(batch.samples.size() + batch.failed.size());
+    evaluation_->add(*session_.eval_assembler, batch);
+    evaluated_clips_ += batch.clips();
     reporter_.progress("evaluating", std::min(0.999, static_cast<double>(evaluated_clips_) / static_cast<double>(std::max<std::int64_t>(1, session_.dataset->samples(Split::val)))));
     if (!batch.last) return false;
     reporter_.progress("evaluating", 1);
@@ -355,6 +373,8 @@ class TrainingRun {
   PhasePlan plan_;
   BestSoFar best_;
   Recovery step_;
+  std::optional<LongStep> long_step_;  // where clips go through in chunks
+  double waited_ = 0, computed_ = 0;   // seconds, for the batch at hand
   RunState identity_;
 
   Cursor cursor_;

@@ -1,4 +1,5 @@
 // Clips in chunks: the gradient is that of a graph over the whole clip, and memory does not follow its length.
+#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <doctest/doctest.h>
@@ -18,6 +19,9 @@ using namespace sluice::fakes;
 namespace {
 
 constexpr std::int64_t classes = 3;
+
+// Tensors of some hundred numbers: a second thread would wait for the first.
+[[maybe_unused]] const bool one_thread = (at::set_num_threads(1), true);
 
 struct Learnt {
   std::vector<at::Tensor> gradients;
