@@ -233,6 +233,9 @@ BudgetNeeds Session::needs_of_samples(const SampleBounds& train, std::int64_t ev
 // What would make a pipeline fit that does not, beside a larger budget: what changes nothing that is learnt first.
 std::string Session::smaller_hint(std::uint64_t beside) const {
   if (!train_assembler) return {};
+  if (chunking.on())
+    return fmt::format("; or plan.chunk = {}, which learns the same up to rounding{}", std::max(model->temporal_stride(), chunking.frames / 2 / model->temporal_stride() * model->temporal_stride()),
+                       limits_.checkpoint.mode == SegmentChoice::Mode::none ? ", or plan.checkpoint = true, which learns the same" : "");
   const auto& norm = pipeline.model.batch_norm;
   const bool may_cut = model->batch_norms(false) == 0 || norm.mode == BatchNormConfig::Mode::frozen;
   std::vector<std::string> pins;
