@@ -150,7 +150,7 @@ void visit_pipeline(KeyVisitor& v, Pipeline& pipeline) {
   v.begin("plan", "How the model is fitted into the budget. \"auto\", or pinned: then honoured or refused.", Presence::always, true);
   v.key("checkpoint", pipeline.plan.checkpoint, "segments whose activations are computed again in the backward pass");
   v.key("offload", pipeline.plan.offload, "segments whose activations wait in host memory while the device works");
-  v.key("chunk", pipeline.plan.chunk, "frames of one pass through a network that allows it", WholeRule{1, most_samples, "auto"});
+  v.key("chunk", pipeline.plan.chunk, "frames of a long video that go through the network at once, where the model allows it (docs/long-videos.md). auto: clips of up to 64 frames stay whole, longer ones go by 64, 32 or 16, the first that fits", WholeRule{1, most_samples, "auto"});
   v.key("layout", pipeline.plan.layout, "of the weights in memory", TextRule{"auto|contiguous|channels_last"});
   v.end();
   v.begin("plugins", "Where plugins are looked for, beside those that came with sluice.", Presence::always, true);

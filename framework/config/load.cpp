@@ -118,7 +118,6 @@ void check_supported(const Pipeline& pipeline) {
   const auto cannot = [&](const char* key, const Place& place) { problems.add(place, fmt::format("this version cannot honour plan.{}", key), "leave it out, or write \"auto\""); };
   using Mode = SegmentChoice::Mode;
   if (const auto& offload = pipeline.plan.offload; offload.mode == Mode::all || (offload.mode == Mode::named && !offload.names.empty())) cannot("offload", offload.place);
-  if (pipeline.plan.chunk.value != 0) cannot("chunk", pipeline.plan.chunk.place);
   problems.throw_if_any();
 }
 

@@ -52,12 +52,15 @@ bool Admission::run_phase(std::uint64_t number, const Phase& phase, const std::s
   if (phase.first_batch >= batches) return admit_mark({number, phase.first_batch, true, true, false}, nullptr, token);
 
   const Shuffle shuffle(samples, options_.seed, phase.epoch);
-  for (std::int64_t batch = std::max<std::int64_t>(0, phase.first_batch); batch < batches; ++batch, ++batches_) {
+  for (std::int64_t batch = std::max<std::int64_t>(0, phase.first_batch); batch < batches; ++batch) {
     const auto last = std::min((batch + 1) * size, samples) - 1;
     for (auto at = batch * size; at <= last; ++at) {
       const auto index = training && options_.shuffle ? shuffle(at) : at;
-      if (!admit(phase, {number, batch, at == last, at == last && batch + 1 == batches, false}, split, index, static_cast<std::uint64_t>(at), token)) return false;
+      const Position position{number, batch, at == last, at == last && batch + 1 == batches, false};
+      const auto rank = static_cast<std::uint64_t>(at);
+      if (!(options_.chunking.on() ? admit_in_chunks(phase, position, split, index, rank, token) : admit(phase, position, split, index, rank, token))) return false;
     }
+    if (!options_.chunking.on()) ++batches_;
   }
   return true;
 }
@@ -69,6 +72,8 @@ void Admission::send(SampleRecord& record, const Position& position) {
   record.ends_batch = position.ends_batch;
   record.ends_phase = position.ends_phase;
   record.ends_run = position.ends_run;
+  record.chunk = position.chunk;
+  if (position.chunk) record.dropped = clip_.dropped;
   graph_.admit(record);
 }
 
@@ -86,12 +91,9 @@ bool Admission::admit_mark(const Position& position, const Error* error, const s
 bool Admission::admit(const Phase& phase, const Position& position, Split split, std::int64_t index, std::uint64_t number, const std::stop_token& token) {
   auto* record = exchange_.take(batches_, false, token);
   if (!record) return false;
-  record->split = split;
-  record->index = index;
-  record->number = number;
-  record->epoch = phase.epoch;
-  record->key = sample_key(options_.seed, phase.epoch, index);
+  describe(*record, phase, split, index, number);
   try {
+    count(*record);
     measure(*record);
     if (!lease(*record, token)) {
       exchange_.give_back(*record);
@@ -106,8 +108,73 @@ bool Admission::admit(const Phase& phase, const Position& position, Split split,
   return true;
 }
 
+// One chunk after the other, each a sample of its own to all that comes behind: same key, other frames. The one at which the clip fails
+// is the last of it.
+bool Admission::admit_in_chunks(const Phase& phase, const Position& position, Split split, std::int64_t index, std::uint64_t number, const std::stop_token& token) {
+  const auto& chunking = options_.chunking;
+  clip_ = {};
+  clip_.dropped = std::make_shared<std::atomic<bool>>(false);
+  for (const auto pass : {ChunkPass::features, ChunkPass::gradients})
+    for (std::int64_t i = 0; i == 0 || i < chunks_of(clip_.frames, chunking); ++i) {
+      Position here = position;
+      here.chunk = clip_.frames > 0 ? chunk_at(clip_.frames, chunking, i) : ChunkPlace{};
+      here.chunk->pass = pass;
+      const bool over = clip_.dropped->load(std::memory_order_relaxed);
+      auto* record = exchange_.take(batches_, over, token);
+      if (!record) return false;
+      describe(*record, phase, split, index, number);
+      bool failed = over;
+      try {
+        if (!over) {
+          if (clip_.frames == 0) {
+            open(*record);
+            here.chunk = chunk_at(clip_.frames, chunking, i);
+          }
+          for (auto& video : shape_.videos) video.count = here.chunk->last - here.chunk->first;
+          record->chunk = here.chunk;
+          measure(*record);
+          if (!lease(*record, token)) {
+            exchange_.give_back(*record);
+            return false;
+          }
+          fill(*record);
+        }
+      } catch (const Error& error) {
+        record->drop();
+        record->refused = error.at(sample_name(dataset_, split, index));
+        failed = true;
+      }
+      here.chunk->ends_clip = failed || (here.chunk->ends_pass && (pass == ChunkPass::gradients || split == Split::val));
+      here.chunk->ends_batch = here.chunk->ends_clip && position.ends_batch;
+      here.ends_phase = here.chunk->ends_clip && position.ends_phase;
+      here.ends_batch = true;  // it is handed over by itself
+      send(*record, here);
+      ++batches_;
+      if (here.chunk->ends_clip) return true;
+    }
+  return true;
+}
+
+void Admission::describe(SampleRecord& record, const Phase& phase, Split split, std::int64_t index, std::uint64_t number) const {
+  record.split = split;
+  record.index = index;
+  record.number = number;
+  record.epoch = phase.epoch;
+  record.key = sample_key(options_.seed, phase.epoch, index);
+}
+
+// The frames of a clip are chosen once for all of its chunks.
+void Admission::open(const SampleRecord& record) {
+  count(record);
+  const auto frames = shape_.videos.empty() ? 0 : shape_.videos.front().count;
+  for (const auto& video : shape_.videos)
+    if (video.count != frames) throw Error(Code::data, fmt::format("its streams have {} and {} frames: chunks need as many of each", frames, video.count));
+  for (std::size_t c = 0; c < shape_.videos.size(); ++c) clip_.numbers.push_back(choose(record, c));
+  clip_.frames = frames;
+}
+
 // What the sample will be: its frames are counted, its plan found.
-void Admission::measure(SampleRecord& record) {
+void Admission::count(const SampleRecord& record) {
   const auto row = dataset_.row(record.split, record.index);
   const auto view = record.index % dataset_.views_of(record.split);
   const auto& columns = dataset_.of(record.split).videos;
@@ -121,6 +188,9 @@ void Admission::measure(SampleRecord& record) {
     if (const auto* why = std::get_if<std::string>(&count)) throw Error(Code::data, *why);
     shape_.videos[c].count = std::get<std::int64_t>(count);
   }
+}
+
+void Admission::measure(SampleRecord& record) {
   record.plan = planner_.plan(shape_);
   if (!record.plan->unusable.empty()) throw Error(Code::data, record.plan->unusable);
   const auto split = static_cast<std::size_t>(record.split);
@@ -158,24 +228,32 @@ void Admission::fill(SampleRecord& record) {
     stream.text = dataset_.texts.get(rows.texts[i][row]);
     stream.state = Stream::State::text;
   }
-  if (dataset_.labelled) put_numbers(record, streams.number("label"), {rows.labels[row]}, "");
+  const std::int64_t label = rows.labels[row];
+  if (dataset_.labelled) put_numbers(record, streams.number("label"), {&label, 1}, "");
 
-  std::vector<double> piece;
   for (std::size_t c = 0; c < rows.videos.size(); ++c) {
-    const auto& column = rows.videos[c];
-    const auto stage = static_cast<std::size_t>(column.sampler);
-    const auto& on = dataset_.wiring.stages[stage].on;
-    const auto position = static_cast<std::uint32_t>(std::find(on.begin(), on.end(), column.stream) - on.begin());
-    const auto key = random_key(keys_[stage], record.index, record.epoch, stages_.items[stage].config.independent ? position + 1 : 0);
-    const auto video = dataset_.video(column, row, record.split, record.index % dataset_.views_of(record.split), times_of(column, row), piece);
-    const ActivityBoard::Scope busy(board_, ~std::size_t{0}, column.sampler, record.training(), record.index);
-    const auto chosen = choose_frames(stages_.items[stage].recipe, video, key, dataset_.range(column, row).first, shape_.videos[c].count);
-    if (const auto* why = std::get_if<std::string>(&chosen)) throw Error(Code::data, *why);
-    put_numbers(record, streams.number(column.stream + ".frames"), std::get<0>(chosen), "T");
+    const int stream = streams.number(rows.videos[c].stream + ".frames");
+    if (record.chunk) put_numbers(record, stream, std::span(clip_.numbers[c]).subspan(static_cast<std::size_t>(record.chunk->first), static_cast<std::size_t>(record.chunk->last - record.chunk->first)), "T");
+    else put_numbers(record, stream, choose(record, c), "T");
   }
 }
 
-void Admission::put_numbers(SampleRecord& record, int stream, const std::vector<std::int64_t>& values, std::string_view axes) {
+std::vector<std::int64_t> Admission::choose(const SampleRecord& record, std::size_t c) {
+  const auto row = dataset_.row(record.split, record.index);
+  const auto& column = dataset_.of(record.split).videos[c];
+  std::vector<double> piece;
+  const auto stage = static_cast<std::size_t>(column.sampler);
+  const auto& on = dataset_.wiring.stages[stage].on;
+  const auto position = static_cast<std::uint32_t>(std::find(on.begin(), on.end(), column.stream) - on.begin());
+  const auto key = random_key(keys_[stage], record.index, record.epoch, stages_.items[stage].config.independent ? position + 1 : 0);
+  const auto video = dataset_.video(column, row, record.split, record.index % dataset_.views_of(record.split), times_of(column, row), piece);
+  const ActivityBoard::Scope busy(board_, ~std::size_t{0}, column.sampler, record.training(), record.index);
+  auto chosen = choose_frames(stages_.items[stage].recipe, video, key, dataset_.range(column, row).first, shape_.videos[c].count);
+  if (const auto* why = std::get_if<std::string>(&chosen)) throw Error(Code::data, *why);
+  return std::get<0>(std::move(chosen));
+}
+
+void Admission::put_numbers(SampleRecord& record, int stream, std::span<const std::int64_t> values, std::string_view axes) {
   const auto bytes = values.size() * sizeof(std::int64_t);
   const auto block = pool_.allocate(bytes, record.tally, 0, record.lease.bytes());
   invariant(block.has_value(), "admission put more into a sample than its lease holds");

@@ -1,13 +1,17 @@
 // Admission: one thread that takes sample after sample, in order, waits for its bytes, and lets it into the graph.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <memory>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "framework/flow/activity.hpp"
 #include "framework/flow/exchange.hpp"
@@ -41,16 +45,28 @@ class Admission {
     std::uint64_t phase = 0;
     std::int64_t batch = 0;
     bool ends_batch = false, ends_phase = false, ends_run = false;
+    std::optional<ChunkPlace> chunk{};
+  };
+  // The clip at hand, where clips go through in chunks.
+  struct Clip {
+    std::int64_t frames = 0;
+    std::vector<std::vector<std::int64_t>> numbers{};  // of its frames, by video column
+    std::shared_ptr<std::atomic<bool>> dropped{};
   };
   bool run_phase(std::uint64_t number, const Phase& phase, const std::stop_token& token);
   bool admit(const Phase& phase, const Position& position, Split split, std::int64_t index, std::uint64_t number, const std::stop_token& token);
+  bool admit_in_chunks(const Phase& phase, const Position& position, Split split, std::int64_t index, std::uint64_t number, const std::stop_token& token);
   bool admit_mark(const Position& position, const Error* error, const std::stop_token& token);
   void send(SampleRecord& record, const Position& position);
 
+  void describe(SampleRecord& record, const Phase& phase, Split split, std::int64_t index, std::uint64_t number) const;
+  void count(const SampleRecord& record);  // into shape_
+  void open(const SampleRecord& record);   // into clip_
   void measure(SampleRecord& record);
   bool lease(SampleRecord& record, const std::stop_token& token);  // false: asked to stop
   void fill(SampleRecord& record);
-  void put_numbers(SampleRecord& record, int stream, const std::vector<std::int64_t>& values, std::string_view axes);
+  [[nodiscard]] std::vector<std::int64_t> choose(const SampleRecord& record, std::size_t column);
+  void put_numbers(SampleRecord& record, int stream, std::span<const std::int64_t> values, std::string_view axes);
   [[nodiscard]] const std::vector<double>* times_of(const VideoColumn& column, std::size_t row);
 
   const Dataset::Impl& dataset_;
@@ -68,6 +84,7 @@ class Admission {
   std::vector<std::uint64_t> keys_;  // by stage
   std::shared_ptr<const std::vector<double>> held_times_;
   SampleShape shape_;  // of the sample at hand
+  Clip clip_;
   std::uint64_t sequence_ = 0;
   std::uint64_t batches_ = 0;
 

@@ -2,6 +2,9 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <set>
+
+#include <fmt/format.h>
 
 #include "framework/flow/dataset_impl.hpp"
 #include "framework/flow/feed.hpp"
@@ -12,6 +15,7 @@ namespace {
 
 struct Survey {
   std::map<std::shared_ptr<const SamplePlan>, std::int64_t> plans;  // usable ones, and how many samples follow each
+  std::set<std::shared_ptr<const SamplePlan>> others;  // of the smaller chunks of the same samples
   std::int64_t unusable = 0;
   std::string why_unusable;
 };
@@ -34,14 +38,67 @@ std::string count_row(const Dataset::Impl& dataset, const Stages& stages, Split 
   return {};
 }
 
-Survey survey(const Dataset::Impl& dataset, const Stages& stages, Split split, Planner& planner) {
+// The frames of a clip, which all of its streams have to agree on where they are cut alike.
+std::string clip_frames(const SampleShape& shape, std::int64_t& frames) {
+  frames = shape.videos.empty() ? 0 : shape.videos.front().count;
+  for (const auto& video : shape.videos)
+    if (video.count != frames) return fmt::format("its streams have {} and {} frames: chunks need as many of each", frames, video.count);
+  return {};
+}
+
+// A frame must come out of the stages as it would in the whole clip.
+void check_whole_clip(const Dataset::Impl& dataset, Split split) {
+  for (const auto& stage : dataset.wiring.stages) {
+    if (!stage.runs_in(split == Split::train) || stage.at_admission()) continue;
+    if (stage.ordered() || stage.whole_clip())
+      throw Error(Code::configuration, fmt::format("stage {} {}, and these clips go through in chunks", stage.name, stage.ordered() ? "goes from sample to sample" : "needs the whole clip"),
+                  "leave it out, or pin plan.chunk to the frames of a clip: then clips stay whole", stage.place);
+  }
+}
+void check_frames(const Dataset::Impl& dataset, const SamplePlan& plan, std::int64_t frames) {
+  for (std::size_t i = 0; i < plan.stages.size(); ++i)
+    for (const auto& [stream, info] : plan.stages[i].outputs)
+      if (info.axes == "THWC" && (info.varies(0) || info.shape[0] != frames)) {
+        const auto& stage = dataset.wiring.stages[i];
+        throw Error(Code::configuration, fmt::format("stage {} makes {} frames of {}, and these clips go through in chunks", stage.name, info.varies(0) ? "a varying number of" : std::to_string(info.shape[0]), frames),
+                    "choose frames in the frames.* stage, or pin plan.chunk to the frames of a clip: then clips stay whole", stage.place);
+      }
+}
+
+// The plan of the largest chunk of a sample; those of its others are noted.
+std::shared_ptr<const SamplePlan> plan_of_chunks(const Dataset::Impl& dataset, Planner& planner, SampleShape shape, const Chunking& chunking, std::string& why, Survey& found) {
+  std::int64_t frames = 0;
+  why = clip_frames(shape, frames);
+  if (!why.empty()) return nullptr;
+  std::set<std::int64_t> lengths;
+  const auto count = chunks_of(frames, chunking);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto place = chunk_at(frames, chunking, i);
+    lengths.insert(place.last - place.first);
+  }
+  std::shared_ptr<const SamplePlan> largest;
+  for (const auto length : lengths) {
+    for (auto& video : shape.videos) video.count = length;
+    auto plan = planner.plan(shape);
+    why = plan->unusable;
+    if (!why.empty()) return nullptr;
+    check_frames(dataset, *plan, length);
+    found.others.insert(plan);
+    if (!largest || plan->bound > largest->bound) largest = std::move(plan);
+  }
+  return largest;
+}
+
+Survey survey(const Dataset::Impl& dataset, const Stages& stages, Split split, Planner& planner, const Chunking& chunking = {}) {
   Survey found;
   for (std::size_t row = 0; row < dataset.of(split).size(); ++row) {
     auto shape = planner.shape_of_row(split, row);
     for (std::int64_t view = 0; view < dataset.views_of(split); ++view) {
       auto why = count_row(dataset, stages, split, row, view, shape);
       std::shared_ptr<const SamplePlan> plan;
-      if (why.empty()) {
+      if (why.empty() && chunking.on()) {
+        plan = plan_of_chunks(dataset, planner, shape, chunking, why, found);
+      } else if (why.empty()) {
         plan = planner.plan(shape);
         why = plan->unusable;
       }
@@ -67,9 +124,23 @@ void merge(Info& all, const Info& one) {
 
 }  // namespace
 
-SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split split, std::uint64_t cap, std::int64_t batch_size) {
+std::int64_t longest_clip(const Dataset& dataset, const Stages& stages, Split split) {
   Planner planner(dataset.impl(), stages);
-  const auto found = survey(dataset.impl(), stages, split, planner);
+  std::int64_t longest = 0;
+  for (std::size_t row = 0; row < dataset.impl().of(split).size(); ++row) {
+    auto shape = planner.shape_of_row(split, row);
+    for (std::int64_t view = 0; view < dataset.impl().views_of(split); ++view) {
+      if (!count_row(dataset.impl(), stages, split, row, view, shape).empty()) continue;
+      for (const auto& video : shape.videos) longest = std::max(longest, video.count);
+    }
+  }
+  return longest;
+}
+
+SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split split, std::uint64_t cap, std::int64_t batch_size, const Chunking& chunking) {
+  Planner planner(dataset.impl(), stages);
+  if (chunking.on()) check_whole_clip(dataset.impl(), split);
+  const auto found = survey(dataset.impl(), stages, split, planner, chunking);
 
   struct Weight {
     std::uint64_t place = 0;
@@ -107,7 +178,9 @@ SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split s
   bounds.too_large = usable - admitted;
 
   std::map<int, Info> streams;
-  for (const auto& [plan, samples] : found.plans) {
+  std::set<std::shared_ptr<const SamplePlan>> plans = found.others;
+  for (const auto& [plan, samples] : found.plans) plans.insert(plan);
+  for (const auto& plan : plans) {
     if (admitted > 0 && plan->bound > bounds.largest) continue;
     for (const auto& [stream, info] : plan->final) {
       const auto [at, fresh] = streams.emplace(stream, info);

@@ -13,6 +13,7 @@
 #include <sluice/source.hpp>
 
 #include "framework/config/pipeline.hpp"
+#include "framework/flow/chunks.hpp"
 #include "framework/plugin/recipe.hpp"
 
 namespace sluice {
@@ -97,7 +98,11 @@ struct SampleBounds {
   std::vector<Step> steps;  // ascending
   [[nodiscard]] bool runs() const { return largest >= typical; }
 };
-SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split split, std::uint64_t cap, std::int64_t batch_size = 1);
+// With chunks the bytes are those of a sample's largest chunk, and the streams those of a chunk. Throws Code::configuration for a stage
+// that needs the whole clip.
+SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split split, std::uint64_t cap, std::int64_t batch_size = 1, const Chunking& chunking = {});
+// Frames of the longest clip that the samplers of the split choose; 0: it has none.
+[[nodiscard]] std::int64_t longest_clip(const Dataset& dataset, const Stages& stages, Split split);
 
 // Smallest samples' share that cannot deadlock: (batch size - 1) x place + largest (DESIGN section 2).
 constexpr std::uint64_t smallest_cap(std::int64_t batch_size, std::uint64_t place, std::uint64_t largest) {

@@ -69,11 +69,14 @@ FinishedSample Exchange::finish(SampleRecord& record) const {
 void Exchange::add(SampleRecord& record) {
   batch_.phase = record.phase;
   batch_.index = record.batch;
-  const Error* failure = record.failure();
+  batch_.chunk = record.chunk;
+  const bool in_vain = record.in_vain();
+  const Error* failure = in_vain ? nullptr : record.failure();
+  if (failure && record.dropped) record.dropped->store(true, std::memory_order_relaxed);
   if (failure) {
     const auto why = failure->hint().empty() ? failure->message() : failure->message() + " (" + failure->hint() + ")";
     batch_.failed.push_back({failure->where(), why, record.index});
-  } else if (!record.mark) {
+  } else if (!record.mark && !in_vain) {
     batch_.samples.push_back(finish(record));
   }
   for (std::size_t i = 0; i < record.saved.size(); ++i)

@@ -42,8 +42,8 @@ Checked check_cap(const Dataset& dataset, const Stages& stages, std::uint64_t ca
   Checked checked;
   for (const auto split : {Split::train, Split::val}) {
     if (dataset.samples(split) == 0) continue;
-    const auto size = split == Split::train ? options.batch_size : options.eval_batch_size;
-    const auto bounds = sample_bounds(dataset, stages, split, cap, size);
+    const auto size = options.chunking.on() ? 1 : split == Split::train ? options.batch_size : options.eval_batch_size;  // a chunk comes and goes by itself
+    const auto bounds = sample_bounds(dataset, stages, split, cap, size, options.chunking);
     if (options.check_cap && !bounds.runs())
       throw Error(Code::configuration,
                   fmt::format("the samples' share of the budget is too small: {} of {} samples, {} each while they are made, need {}, and there are {}",
@@ -106,7 +106,7 @@ struct Feed::Impl {
 
   // So many batches may be on their way that the samples in flight never wait for a batch that is not begun.
   [[nodiscard]] std::int64_t batches_ahead() const {
-    const auto smaller = std::min(options.batch_size, options.eval_batch_size);
+    const auto smaller = options.chunking.on() ? 1 : std::min(options.batch_size, options.eval_batch_size);
     return std::max(options.batches_ahead, (in_flight + smaller - 1) / smaller);
   }
 

@@ -11,6 +11,7 @@
 
 #include <sluice/array.hpp>
 
+#include "framework/flow/chunks.hpp"
 #include "framework/flow/dataset.hpp"
 #include "framework/memory/ledger.hpp"
 
@@ -36,15 +37,23 @@ struct FinishedSample {
 
 // Batch b of a phase: numbers [b x size, (b + 1) x size) minus what failed. Empty samples with failed ones is possible.
 // A phase with nothing (left) in it gives one empty batch with `last` set, so that every phase ends where the trainer sees it.
+//
+// Where clips go through in chunks (Options::chunking), each chunk comes by itself, in order: clip after clip, all chunks of a pass one
+// after the other. A clip of which a chunk failed is to be forgotten: the failure comes once, and nothing more of the clip.
 struct Batch {
   std::uint64_t phase = 0;  // index in the sequence of phases
   std::int64_t index = 0;   // within the phase
   bool last = false;        // of the phase
+  std::optional<ChunkPlace> chunk{};  // one chunk of a clip, or (without a sample) what is left of a clip that failed
   std::vector<FinishedSample> samples;
   std::vector<Failed> failed;
   // State of the ordered stages that have some, as of this batch's last sample: (stage, bytes). A checkpoint keeps that of the
   // batch which was trained on last, and a resumed feed gets it back in Options::states.
   std::vector<std::pair<std::string, std::string>> states;
+
+  [[nodiscard]] bool complete() const { return !chunk || chunk->ends_batch; }
+  // Samples that are through with it, for better or worse.
+  [[nodiscard]] std::int64_t clips() const { return chunk ? (chunk->ends_clip ? 1 : 0) : static_cast<std::int64_t>(samples.size() + failed.size()); }
 };
 
 // What is going on, for the live line, the watchdog and `inspect`. All counters are since the start.
@@ -79,6 +88,7 @@ class Feed {
     std::uint64_t seed = 0;
     std::int64_t batches_ahead = 2;  // finished batches that may wait for the trainer; more where that few would not fill in_flight
     bool shuffle = true;
+    Chunking chunking{};           // off: clips go through whole
     std::vector<std::pair<std::string, std::string>> states{};  // Batch::states of the batch before the first
     bool check_cap = true;  // false only in the test that shows what the check prevents
   };

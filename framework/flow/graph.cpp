@@ -181,7 +181,7 @@ struct StageGraph::Impl {
       const auto was = record.states[static_cast<std::size_t>(before)];
       return was == StageState::failed || was == StageState::skipped;
     };
-    if (stopped.load(std::memory_order_relaxed) || record.mark || record.refused || std::any_of(wiring.before[i].begin(), wiring.before[i].end(), blocked)) {
+    if (stopped.load(std::memory_order_relaxed) || record.mark || record.refused || record.in_vain() || std::any_of(wiring.before[i].begin(), wiring.before[i].end(), blocked)) {
       state = StageState::skipped;
     } else if (!record.plan->stages[i].active) {
       state = StageState::done;

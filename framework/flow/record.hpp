@@ -13,6 +13,7 @@
 #include <sluice/array.hpp>
 #include <sluice/error.hpp>
 
+#include "framework/flow/chunks.hpp"
 #include "framework/flow/plan.hpp"
 #include "framework/memory/ledger.hpp"
 #include "framework/memory/pool.hpp"
@@ -48,6 +49,8 @@ struct SampleRecord {
   bool ends_phase = false;
   bool ends_run = false;  // a mark without a sample, after the last phase
   bool mark = false;      // there is no sample in it
+  std::optional<ChunkPlace> chunk;             // where clips go through in chunks: this one's place
+  std::shared_ptr<std::atomic<bool>> dropped;  // of the clip whose chunk it is: an earlier chunk failed
 
   // What it is.
   Split split = Split::train;
@@ -88,6 +91,7 @@ struct SampleRecord {
     return nullptr;
   }
   [[nodiscard]] bool training() const { return split == Split::train; }
+  [[nodiscard]] bool in_vain() const { return dropped && dropped->load(std::memory_order_relaxed); }
 
   // Gives back all that it holds: the arrays first, then their bytes.
   void drop() {
@@ -102,6 +106,8 @@ struct SampleRecord {
     sequence = phase = number = epoch = key = 0;
     batch = index = 0;
     ends_batch = ends_phase = ends_run = mark = false;
+    chunk.reset();
+    dropped.reset();
     split = Split::train;
     plan.reset();
     fingerprints.clear();

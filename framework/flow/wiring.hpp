@@ -25,6 +25,7 @@ struct StageShape {
 
   [[nodiscard]] bool at_admission() const { return kind == abi::Kind::frames; }
   [[nodiscard]] bool ordered() const { return flags & abi::manifest_ordered; }
+  [[nodiscard]] bool whole_clip() const { return flags & abi::manifest_whole_clip; }
   [[nodiscard]] bool parallel() const { return flags & abi::manifest_parallel; }
   [[nodiscard]] bool runs_in(bool training) const { return only.empty() || only == (training ? "train" : "eval"); }
 };

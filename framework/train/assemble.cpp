@@ -123,6 +123,13 @@ Assembler::Extents Assembler::largest() const {
   return all;
 }
 
+Assembler::Extents Assembler::with_frames(std::int64_t frames) const {
+  Extents all = largest();
+  for (std::size_t s = 0; s < streams_.size(); ++s)
+    if (streams_[s].video) all[s][0] = frames;
+  return all;
+}
+
 Assembler::Extents Assembler::extents(std::span<const FinishedSample> logical_batch) const {
   Extents all = largest();
   for (std::size_t s = 0; s < streams_.size(); ++s)

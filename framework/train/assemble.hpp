@@ -41,6 +41,8 @@ class Assembler {
   [[nodiscard]] Extents extents(std::span<const FinishedSample> logical_batch) const;
   // At the largest shapes that were declared.
   [[nodiscard]] Extents largest() const;
+  // The same with so many frames in every video.
+  [[nodiscard]] Extents with_frames(std::int64_t frames) const;
 
   // Throws Error(Code::plugin) when a sample lacks a stream or has another type or shape than was declared.
   [[nodiscard]] Microbatch assemble(std::span<const FinishedSample> samples, const Extents& extents) const;

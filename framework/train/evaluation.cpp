@@ -50,34 +50,53 @@ void Evaluation::add(const Assembler& assembler, std::span<const FinishedSample>
   if (loss_) loss_->check(microbatch.host, options_.classes);
   MicrobatchPass pass(false, microbatch.keys);
   const Outputs outputs = forward_in(options_.arithmetic, model_, microbatch.inputs, pass);
+  std::vector<std::int64_t> indices;
+  for (const auto& sample : samples) indices.push_back(sample.index);
+  take(outputs, microbatch.inputs, microbatch.host, indices);
+}
+
+void Evaluation::add(const Assembler& assembler, const Batch& batch) {
+  if (!batch.chunk) return add(assembler, batch.samples);
+  if (batch.samples.empty()) return long_clip_.reset();
+  if (batch.chunk->begin == 0) long_clip_.emplace(model_, LongClip::Options{.arithmetic = options_.arithmetic});
+  long_clip_->encode(assembler.assemble(batch.samples, assembler.extents(batch.samples)), *batch.chunk);
+  if (!batch.chunk->ends_clip) return;
+  const at::NoGradGuard no_grad;
+  if (loss_) loss_->check(long_clip_->host(), options_.classes);
+  take(long_clip_->outputs(), long_clip_->inputs(), long_clip_->host(), {batch.samples.front().index});
+  long_clip_.reset();
+}
+
+void Evaluation::take(const Outputs& outputs, const Inputs& inputs, const Inputs& host, const std::vector<std::int64_t>& indices) {
   if (loss_) {
-    const LossValue value = (*loss_)(outputs, microbatch.inputs, microbatch.host);
+    const LossValue value = (*loss_)(outputs, inputs, host);
     loss_sum_ += value.sum.item<double>();
     weight_ += value.weight;
   }
-  clips_ += microbatch.clips;
+  const auto clips = static_cast<std::int64_t>(indices.size());
+  clips_ += clips;
 
   Outputs on_host;
   for (const auto& [name, tensor] : outputs) on_host.set(name, tensor.to(at::kCPU));
   if (options_.views <= 1 && !on_video_) {
-    update(on_host, microbatch.host);
-    videos_ += microbatch.clips;
+    update(on_host, host);
+    videos_ += clips;
     return;
   }
-  for (std::int64_t i = 0; i < microbatch.clips; ++i) {
-    const std::int64_t video = samples[static_cast<std::size_t>(i)].index / std::max<std::int64_t>(1, options_.views);
+  for (std::int64_t i = 0; i < clips; ++i) {
+    const std::int64_t video = indices[static_cast<std::size_t>(i)] / std::max<std::int64_t>(1, options_.views);
     if (video != current_) {
       complete_video();
       current_ = video;
       current_views_ = 0;
       current_outputs_ = {};
       current_host_ = {};
-      for (const auto& [name, tensor] : microbatch.host)
-        if (of_clips(tensor, microbatch.clips)) current_host_.set(name, tensor.narrow(0, i, 1).clone());
+      for (const auto& [name, tensor] : host)
+        if (of_clips(tensor, clips)) current_host_.set(name, tensor.narrow(0, i, 1).clone());
     }
     ++current_views_;
     for (const auto& [name, tensor] : on_host) {
-      if (!of_clips(tensor, microbatch.clips)) continue;
+      if (!of_clips(tensor, clips)) continue;
       at::Tensor row = tensor.narrow(0, i, 1);
       if (name == logits && options_.average == "prob" && options_.views > 1) row = at::softmax(row.to(at::kDouble), -1);
       const at::Tensor* sum = current_outputs_.find(name);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -17,6 +18,7 @@
 #include <sluice/torch/training.hpp>
 
 #include "framework/train/assemble.hpp"
+#include "framework/train/long_clip.hpp"
 #include "framework/train/precision.hpp"
 
 namespace sluice {
@@ -54,12 +56,16 @@ class Evaluation {
 
   // The samples of one microbatch, in order over the whole evaluation.
   void add(const Assembler& assembler, std::span<const FinishedSample> samples);
+  // What the feed handed over: the same, or a chunk of a clip.
+  void add(const Assembler& assembler, const Batch& batch);
   [[nodiscard]] EvalNumbers finish();
 
   // Called with each video as it is complete, e.g. to print its labels.
   void on_video(std::function<void(const VideoOutputs&)> callback) { on_video_ = std::move(callback); }
 
  private:
+  // Of one forward pass; `indices` of its clips in the split.
+  void take(const Outputs& outputs, const Inputs& inputs, const Inputs& host, const std::vector<std::int64_t>& indices);
   void complete_video();
   void update(const Outputs& outputs, const Inputs& host);
 
@@ -72,6 +78,7 @@ class Evaluation {
   double weight_ = 0;
   std::int64_t clips_ = 0;
   std::int64_t videos_ = 0;
+  std::optional<LongClip> long_clip_;  // whose chunks are coming in
   // The video whose views are coming in.
   std::int64_t current_ = -1;
   std::int64_t current_views_ = 0;

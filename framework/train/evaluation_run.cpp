@@ -26,7 +26,7 @@ std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 int run_evaluation(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
   const Weights weights = find_weights(request.checkpoint, request.pipeline->run.dir.value);
   Session::Options options{.training = false, .starting_weights = false, .progress = [&] { housekeeping.progress(); }};
-  if (weights.state) options.saved_microbatch = weights.state->microbatch;
+  if (weights.state) options.saved_microbatch = weights.state->microbatch, options.saved_chunk = weights.state->chunk;
   Session session(request, reporter, std::move(options));
   if (weights.state && weights.state->classes != session.dataset->classes())
     throw Error(Code::configuration, fmt::format("this checkpoint was trained on other classes: {}; the data has: {}", join(weights.state->classes, ", "), join(session.dataset->classes(), ", ")),
@@ -44,9 +44,9 @@ int run_evaluation(const TrainRequest& request, Housekeeping& housekeeping, Repo
       housekeeping.progress();
       for (const auto& item : batch->failed) log::warning("{}: {}", item.where, item.why);
       failed += static_cast<std::int64_t>(batch->failed.size());
-      seen += static_cast<std::int64_t>(batch->failed.size() + batch->samples.size());
+      seen += batch->clips();
       session.check_failures(failed);
-      evaluation.add(*session.eval_assembler, batch->samples);
+      evaluation.add(*session.eval_assembler, *batch);
       reporter.progress("evaluating", static_cast<double>(seen) / static_cast<double>(session.dataset->samples(Split::val)));
     }
   }
@@ -73,7 +73,7 @@ int run_check(const TrainRequest& request, Housekeeping& housekeeping, Reporter&
   for (const Split split : {Split::train, Split::val}) {
     if (session.dataset->samples(split) == 0) continue;
     const std::int64_t batch = split == Split::train ? session.pipeline.batch.size.value : session.planned.plan.eval_microbatch;
-    const SampleBounds bounds = sample_bounds(*session.dataset, session.stages, split, session.budget.samples, batch);
+    const SampleBounds bounds = sample_bounds(*session.dataset, session.stages, split, session.budget.samples, session.chunking.on() ? 1 : batch, session.chunking);
     if (bounds.too_large + bounds.unusable > 0)
       log::warning("{} of {} will not be used: {} too large for the budget, {} that a stage cannot take{}", counted(static_cast<std::uint64_t>(bounds.too_large + bounds.unusable), "sample"),
                    split == Split::train ? "train" : "val", bounds.too_large, bounds.unusable, bounds.why_unusable.empty() ? "" : ", e.g. " + bounds.why_unusable);

@@ -27,6 +27,7 @@
 #include "framework/state/hash.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/kernel_audit.hpp"
+#include "framework/train/long_clip.hpp"
 #include "framework/train/pass.hpp"
 #include "framework/train/step.hpp"
 
@@ -95,6 +96,15 @@ class SameStatistics {
  private:
   std::vector<at::Tensor> live_, before_;
 };
+
+// The pieces of a long clip that need the most: the first, one with a halo on each side, the last.
+template <class Take> void for_some_chunks(const Assembler& assembler, std::int64_t frames, const Chunking& chunking, const Take& take) {
+  const auto count = chunks_of(frames, chunking);
+  for (const auto i : std::set<std::int64_t>{0, std::min<std::int64_t>(1, count - 1), count - 1}) {
+    const auto place = chunk_at(frames, chunking, i);
+    take(assembler.zeros(1, assembler.with_frames(place.last - place.first)), place);
+  }
+}
 
 std::uint64_t weight_bytes(Model& model) {
   std::uint64_t bytes = 0;
@@ -264,6 +274,20 @@ Weighed NeedsMeter::note(Weighed weighed, const std::vector<std::string>& segmen
   return weighed;
 }
 
+void NeedsMeter::train_long(const Checkpointing& checkpointing, SegmentObserver& observer) {
+  LossOfZeros loss(*request_.loss);
+  std::vector<at::Tensor> of_clips_before;
+  if (!request_.one_pass)
+    for (auto& weight : request_.model->weights())
+      if (weight.tensor.requires_grad()) of_clips_before.push_back(at::zeros_like(weight.tensor));
+  LongClip clip(*request_.model, {true, &checkpointing, &observer, request_.arithmetic});
+  for_some_chunks(*request_.train, request_.clip_frames, request_.chunking, [&](const Microbatch& chunk, const ChunkPlace& place) { clip.encode(chunk, place); });
+  static_cast<void>(clip.learn(loss, request_.classes));
+  // The one with a halo on each side: the largest.
+  const auto place = chunk_at(request_.clip_frames, request_.chunking, std::min<std::int64_t>(1, chunks_of(request_.clip_frames, request_.chunking) - 1));
+  clip.backward(request_.train->zeros(1, request_.train->with_frames(place.last - place.first)), place);
+}
+
 void NeedsMeter::train_once(std::int64_t clips, const Checkpointing& checkpointing, SegmentObserver& observer) {
   LossOfZeros loss(*request_.loss);
   StepOptions options;
@@ -275,10 +299,13 @@ void NeedsMeter::train_once(std::int64_t clips, const Checkpointing& checkpointi
   Step step(*request_.model, loss, *request_.optimizer, options);
   const SameStatistics before(*request_.model);
   try {
-    if (!request_.one_pass)
+    if (request_.chunking.on()) {
+      train_long(checkpointing, observer);
+    } else if (!request_.one_pass) {
       for (auto& weight : request_.model->weights())
         if (weight.tensor.requires_grad()) weight.tensor.mutable_grad() = at::zeros_like(weight.tensor);
-    step.add_gradients({[&] { return request_.train->zeros(clips, request_.train->largest()); }});
+    }
+    if (!request_.chunking.on()) step.add_gradients({[&] { return request_.train->zeros(clips, request_.train->largest()); }});
   } catch (...) {
     step.drop_gradients();
     throw;
@@ -306,6 +333,13 @@ std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uin
     Recorder recorder;
     const at::NoGradGuard no_grad;
     request_.model->set_training(false);
+    if (request_.chunking.on()) {
+      LongClip clip(*request_.model, {.arithmetic = request_.arithmetic});
+      for_some_chunks(*request_.eval, request_.clip_frames, request_.chunking, [&](const Microbatch& chunk, const ChunkPlace& place) { clip.encode(chunk, place); });
+      const Outputs outputs = clip.outputs();
+      if (request_.loss) LossOfZeros(*request_.loss)(outputs, clip.inputs(), clip.host());
+      return recorder.weighed();
+    }
     const Microbatch microbatch = request_.eval->zeros(clips, request_.eval->largest());
     MicrobatchPass pass(false, microbatch.keys);
     const Outputs outputs = forward_in(request_.arithmetic, *request_.model, microbatch.inputs, pass);
@@ -324,6 +358,14 @@ const std::vector<KernelCall>& NeedsMeter::kernels(std::uint64_t cap) {
       Recorder recorder;
       const at::NoGradGuard no_grad;
       request_.model->set_training(request_.train != nullptr);
+      if (request_.chunking.on()) {
+        kernels_ = calls_of([&] {
+          LongClip clip(*request_.model, {.training = request_.train != nullptr, .arithmetic = request_.arithmetic});
+          for_some_chunks(assembler, request_.clip_frames, request_.chunking, [&](const Microbatch& chunk, const ChunkPlace& place) { clip.encode(chunk, place); });
+          static_cast<void>(clip.outputs());
+        });
+        return recorder.weighed();
+      }
       const Microbatch microbatch = assembler.zeros(clips, assembler.largest());
       kernels_ = calls_of([&] {
         MicrobatchPass pass(request_.train != nullptr, microbatch.keys);

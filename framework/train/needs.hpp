@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "framework/flow/chunks.hpp"
 #include "framework/train/assemble.hpp"
 #include "framework/train/kernel_call.hpp"
 #include "framework/train/memory_model.hpp"
@@ -61,6 +62,8 @@ struct NeedsRequest {
   std::int64_t batch_size = 1;
   std::int64_t classes = 0;
   Arithmetic arithmetic{};
+  Chunking chunking{};               // of long clips, which go through one at a time
+  std::int64_t clip_frames = 0;      // of the longest of them
   bool one_pass = true;              // a batch is one microbatch; otherwise the gradients of earlier ones live beside each
   std::function<void()> progress{};  // before each pass
 };
@@ -112,6 +115,7 @@ class NeedsMeter {
   bool recall();
   std::optional<std::uint64_t> measure(std::uint64_t cap, const std::function<Weighed()>& pass);
   Weighed note(Weighed weighed, const std::vector<std::string>& segments, const std::string& draws);
+  void train_long(const Checkpointing& checkpointing, SegmentObserver& observer);
   void train_once(std::int64_t clips, const Checkpointing& checkpointing, SegmentObserver& observer);
   [[nodiscard]] std::optional<PassTrace> trace(std::int64_t clips, std::uint64_t cap);
 

@@ -16,6 +16,7 @@ using Json = nlohmann::ordered_json;
 
 Json to_json(const TrainingPlan& plan, const Session& session) {
   Json json{{"microbatch", plan.microbatch}, {"eval_microbatch", plan.eval_microbatch}, {"checkpoint", Json::array()}};
+  if (plan.chunk > 0) json["chunk"] = plan.chunk;
   if (plan.checkpointing.all && session.planned.model) json["checkpoint"] = session.planned.model->segments();
   else if (plan.checkpointing.all) json["checkpoint"] = true;
   else json["checkpoint"] = plan.checkpointing.names;
@@ -86,6 +87,7 @@ int run_plan(const TrainRequest& request, Housekeeping& housekeeping, Reporter& 
     const Planned& planned = session.planned;
     fmt::print("the plan: {}\n", planned.why);
     fmt::print("  {:<14} {} of {} at a time\n", "training", planned.plan.microbatch, counted(static_cast<std::uint64_t>(session.pipeline.batch.size.value), "clip"));
+    if (planned.plan.chunk > 0) fmt::print("  {:<14} {} at a time, {} more on each side\n", "frames", planned.plan.chunk, session.chunking.halo);
     fmt::print("  {:<14} {}\n", "computed twice", text_of(planned.plan.checkpointing));
     if (session.eval_assembler) fmt::print("  {:<14} {} at a time\n", "evaluation", counted(static_cast<std::uint64_t>(planned.plan.eval_microbatch), "clip"));
     fmt::print("host memory by account\n{}", session.budget.table);

@@ -18,31 +18,6 @@ namespace {
 
 at::ScalarType type_of(Precision precision) { return precision == Precision::bf16 ? at::kBFloat16 : precision == Precision::fp16 ? at::kHalf : at::kFloat; }
 
-class AutocastScope {
- public:
-  explicit AutocastScope(const Arithmetic& arithmetic)
-      : type_(arithmetic.device.type()), enabled_(at::autocast::is_autocast_enabled(type_)), dtype_(at::autocast::get_autocast_dtype(type_)), cache_(at::autocast::is_autocast_cache_enabled()) {
-    at::autocast::set_autocast_cache_enabled(false);
-    at::autocast::set_autocast_dtype(type_, type_of(arithmetic.precision));
-    at::autocast::set_autocast_enabled(type_, true);
-    at::autocast::increment_nesting();
-  }
-  ~AutocastScope() {
-    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-    at::autocast::set_autocast_enabled(type_, enabled_);
-    at::autocast::set_autocast_dtype(type_, dtype_);
-    at::autocast::set_autocast_cache_enabled(cache_);
-  }
-  AutocastScope(const AutocastScope&) = delete;
-  AutocastScope& operator=(const AutocastScope&) = delete;
-
- private:
-  at::DeviceType type_;
-  bool enabled_;
-  at::ScalarType dtype_;
-  bool cache_;
-};
-
 bool processor_has(const std::vector<std::string>& any_of) {
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {
@@ -57,19 +32,39 @@ bool processor_has(const std::vector<std::string>& any_of) {
 
 const char* name_of(Precision precision) { return precision == Precision::bf16 ? "bf16" : precision == Precision::fp16 ? "fp16" : "fp32"; }
 
-Outputs forward_in(const Arithmetic& arithmetic, Model& model, const Inputs& inputs, Pass& pass) {
-  if (!arithmetic.reduced()) return model.forward(inputs, pass);
-  Outputs outputs;
-  {
-    const AutocastScope scope(arithmetic);
-    outputs = model.forward(inputs, pass);
-  }
+AutocastScope::AutocastScope(const Arithmetic& arithmetic)
+    : on_(arithmetic.reduced()), type_(arithmetic.device.type()), enabled_(at::autocast::is_autocast_enabled(type_)), dtype_(at::autocast::get_autocast_dtype(type_)), cache_(at::autocast::is_autocast_cache_enabled()) {
+  if (!on_) return;
+  at::autocast::set_autocast_cache_enabled(false);
+  at::autocast::set_autocast_dtype(type_, type_of(arithmetic.precision));
+  at::autocast::set_autocast_enabled(type_, true);
+  at::autocast::increment_nesting();
+}
+
+AutocastScope::~AutocastScope() {
+  if (!on_) return;
+  if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+  at::autocast::set_autocast_enabled(type_, enabled_);
+  at::autocast::set_autocast_dtype(type_, dtype_);
+  at::autocast::set_autocast_cache_enabled(cache_);
+}
+
+Outputs for_the_loss(const Outputs& outputs) {
   Outputs exact;
   for (const auto& [name, tensor] : outputs) {
     const bool reduced = tensor.scalar_type() == at::kBFloat16 || tensor.scalar_type() == at::kHalf;
     exact.set(name, reduced ? tensor.to(at::kFloat) : tensor);
   }
   return exact;
+}
+
+Outputs forward_in(const Arithmetic& arithmetic, Model& model, const Inputs& inputs, Pass& pass) {
+  Outputs outputs;
+  {
+    const AutocastScope scope(arithmetic);
+    outputs = model.forward(inputs, pass);
+  }
+  return for_the_loss(outputs);
 }
 
 PrecisionSupport precision_support(const Arithmetic& arithmetic) {

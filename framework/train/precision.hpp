@@ -21,7 +21,25 @@ struct Arithmetic {
   [[nodiscard]] bool reduced() const { return precision != Precision::fp32; }
 };
 
-// Runs the model in it; what comes out is fp32 for the loss and the metrics.
+// While it lives, networks on this thread compute in it. For fp32 it does nothing.
+class AutocastScope {
+ public:
+  explicit AutocastScope(const Arithmetic& arithmetic);
+  ~AutocastScope();
+  AutocastScope(const AutocastScope&) = delete;
+  AutocastScope& operator=(const AutocastScope&) = delete;
+
+ private:
+  bool on_;
+  at::DeviceType type_;
+  bool enabled_;
+  at::ScalarType dtype_;
+  bool cache_;
+};
+
+// What a loss and metrics get: 16 bits become fp32.
+[[nodiscard]] Outputs for_the_loss(const Outputs& outputs);
+// Runs the model in it, and gives what a loss gets.
 [[nodiscard]] Outputs forward_in(const Arithmetic& arithmetic, Model& model, const Inputs& inputs, Pass& pass);
 
 [[nodiscard]] const char* name_of(Precision precision);

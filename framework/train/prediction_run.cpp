@@ -141,7 +141,7 @@ int run_prediction(const TrainRequest& request, Housekeeping& housekeeping, Repo
     housekeeping.progress();
     failed += batch->failed.size();
     for (const auto& item : batch->failed) print_failed(request, as_typed(path_of(item.sample)), item.why);
-    evaluation.add(*session->eval_assembler, batch->samples);
+    evaluation.add(*session->eval_assembler, *batch);
   }
   static_cast<void>(evaluation.finish());
   return failed > 0 ? static_cast<int>(Code::data) : 0;

@@ -59,7 +59,7 @@ std::string to_json(const RunState& state) {
   json["seed"] = state.seed;
   json["failures"] = state.failures;
   json["evaluated_at"] = state.evaluated_at;
-  json["plan"] = {{"microbatch", state.microbatch}, {"compute_threads", state.compute_threads}, {"layout", state.layout}, {"device", state.device}, {"precision", state.precision}, {"routed", state.routed}};
+  json["plan"] = {{"microbatch", state.microbatch}, {"chunk", state.chunk}, {"compute_threads", state.compute_threads}, {"layout", state.layout}, {"device", state.device}, {"precision", state.precision}, {"routed", state.routed}};
   json["loss_scale"] = {{"scale", state.scaler.scale}, {"clean", state.scaler.clean}};
   json["skipped"] = state.skipped;
   json["classes"] = state.classes;
@@ -90,6 +90,7 @@ RunState run_state_from_json(const std::string& text) {
     state.evaluated_at = json.at("evaluated_at");
     const Json& plan = json.at("plan");
     state.microbatch = plan.at("microbatch");
+    state.chunk = plan.value("chunk", std::int64_t{0});
     state.compute_threads = plan.at("compute_threads");
     state.layout = plan.at("layout");
     state.device = plan.at("device");
@@ -122,6 +123,7 @@ std::vector<Difference> differences(const RunState& saved, const RunState& now) 
   };
   compare("compute_threads", saved.compute_threads, now.compute_threads, true);
   compare("microbatch", saved.microbatch, now.microbatch, true);
+  compare("chunk", saved.chunk, now.chunk, true);
   compare("layout", saved.layout, now.layout, true);
   compare("device", saved.device, now.device, true);
   compare("precision", saved.precision, now.precision, true);

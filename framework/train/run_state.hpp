@@ -22,6 +22,7 @@ struct RunState {
   std::int64_t evaluated_at = -1;  // step of the last evaluation
   // The numeric plan: a resumed run follows it to the bit, or is refused.
   std::int64_t microbatch = 0;
+  std::int64_t chunk = 0;  // 0: whole clips
   std::int64_t compute_threads = 0;
   std::string layout;
   std::string precision = "fp32";

@@ -23,8 +23,11 @@
 #include "framework/memory/process.hpp"
 #include "framework/state/hash.hpp"
 #include "framework/train/capped_allocator.hpp"
+#include "framework/train/chunk_choice.hpp"
 #include "framework/train/device.hpp"
 #include "framework/train/kernel_audit.hpp"
+#include "framework/train/long_clip.hpp"
+#include "framework/train/radius_check.hpp"
 #include "framework/train/threads.hpp"
 #include "framework/train/weights.hpp"
 
@@ -198,6 +201,7 @@ std::string Session::needs_key(const Options& options) const {
   std::string key = fmt::format("{} torch {} {} threads {} train {} passes {} of {} eval {} layout {} norm {}.{}\n", name_of(arithmetic.precision), TORCH_VERSION, device.str(), pipeline.budget.compute_threads.value,
                                 options.training, limits_.one_pass() ? "one" : "several", pipeline.batch.size.value, eval_assembler != nullptr,
                                 wants_channels_last(pipeline), static_cast<int>(pipeline.model.batch_norm.mode), pipeline.model.batch_norm.group);
+  key += fmt::format("chunks of {} and {} of {}\n", chunking.frames, chunking.halo, chunking.on() ? longest_clip_ : 0);
   key += streams_text(train_streams) + "\n" + streams_text(val_streams) + "\n" + join(dataset->classes(), ",") + "\n";
   key += fmt::format("{} {}\n", dataset->samples(Split::train), dataset->samples(Split::val));
   std::vector<std::string> texts{plugin_text(pipeline.model.plugin), plugin_text(pipeline.loss), plugin_text(pipeline.optimizer.plugin), pipeline.data.plugin};
@@ -224,8 +228,8 @@ BudgetNeeds Session::needs_of_samples(const SampleBounds& train, std::int64_t ev
   BudgetNeeds all;
   all.useful_samples = 0;
   std::vector<Demand> demands;
-  if (train_assembler) demands.push_back({size, train});
-  if (eval_assembler) demands.push_back({eval_microbatch, sample_bounds(*dataset, stages, Split::val, no_cap, eval_microbatch)});
+  if (train_assembler) demands.push_back({chunking.on() ? 1 : size, train});
+  if (eval_assembler) demands.push_back({chunking.on() ? 1 : eval_microbatch, bounds_of(Split::val, eval_microbatch)});
   set_smallest(all, demands, allowed_failures() - static_cast<std::int64_t>(dataset->failed().size()));
   for (const auto& [batch, bounds] : demands) {
     // Two batches ahead, one at work, and a clip for each worker.
@@ -239,6 +243,9 @@ BudgetNeeds Session::needs_of_samples(const SampleBounds& train, std::int64_t ev
 // What would make a pipeline fit that does not, beside a larger budget: what changes nothing that is learnt first.
 std::string Session::smaller_hint(std::uint64_t beside) const {
   if (!train_assembler) return {};
+  if (chunking.on())
+    return fmt::format("; or plan.chunk = {}, which learns the same up to rounding{}", std::max(model->temporal_stride(), chunking.frames / 2 / model->temporal_stride() * model->temporal_stride()),
+                       limits_.checkpoint.mode == SegmentChoice::Mode::none ? ", or plan.checkpoint = true, which learns the same" : "");
   const auto& norm = pipeline.model.batch_norm;
   const bool may_cut = model->batch_norms(false) == 0 || norm.mode == BatchNormConfig::Mode::frozen;
   std::vector<std::string> pins;
@@ -288,14 +295,45 @@ void Session::check_kernels(NeedsMeter& meter, Reporter& reporter, const Options
   const auto audit = audit_kernels(calls, how);
   KernelRoutes::instance().trust(audit.trust);
   routed = audit.routed;
-  for (const auto& line : audit.why) reporter.note(line);
+  why_routed_ = audit.why;
   meter.follow(routed);
 }
 
+SampleBounds Session::bounds_of(Split split, std::int64_t batch) const { return sample_bounds(*dataset, stages, split, no_cap, chunking.on() ? 1 : batch, chunking); }
+
+void Session::cut_clips(std::int64_t frames) {
+  check_chunked(*model, pipeline);
+  chunking = chunking_of(*model, frames);
+  limits_.microbatches = {1};
+  limits_.eval_microbatch = 1;
+  if (limits_.checkpoint.mode == SegmentChoice::Mode::automatic) limits_.checkpoint.mode = SegmentChoice::Mode::none;  // a smaller chunk saves as much
+  InputConfig input = pipeline.model.input;
+  input.layout = wants_channels_last(pipeline) ? "channels_last" : "contiguous";
+  if (train_assembler) train_assembler = std::make_unique<Assembler>(Assembler::Options{bounds_of(Split::train, 1).streams, input, device});
+  if (eval_assembler) eval_assembler = std::make_unique<Assembler>(Assembler::Options{bounds_of(Split::val, 1).streams, input, device});
+  check_radius(*model, train_assembler ? *train_assembler : *eval_assembler, chunking);
+}
+
 void Session::fit(Reporter& reporter, const Options& options) {
+  for (const Split split : {Split::train, Split::val})
+    if (model->temporal_radius() && (split == Split::train ? train_assembler : eval_assembler)) longest_clip_ = std::max(longest_clip_, longest_clip(*dataset, stages, split));
+  const auto all = chunks_to_try(*model, pipeline.plan.chunk, options.saved_chunk, longest_clip_);
+  for (const auto frames : all) {
+    if (frames > 0) cut_clips(frames);
+    try {
+      fit_into_budget(reporter, options);
+      for (const auto& line : why_routed_) reporter.note(line);
+      return;
+    } catch (const Error& error) {
+      if (frames == all.back() || error.code() != Code::configuration) throw;
+    }
+  }
+}
+
+void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   const std::uint64_t host_ram = budget_bytes();
   const std::int64_t size = pipeline.batch.size.value;
-  const SampleBounds train = train_assembler ? sample_bounds(*dataset, stages, Split::train, no_cap, size) : SampleBounds{};
+  const SampleBounds train = train_assembler ? bounds_of(Split::train, size) : SampleBounds{};
   std::map<std::int64_t, BudgetNeeds> of_samples;
   const auto samples_for = [&](std::int64_t eval_microbatch) -> const BudgetNeeds& {
     const auto known = of_samples.find(eval_microbatch);
@@ -312,6 +350,8 @@ void Session::fit(Reporter& reporter, const Options& options) {
   request.classes = classes();
   request.one_pass = limits_.one_pass();
   request.arithmetic = arithmetic;
+  request.chunking = chunking;
+  request.clip_frames = longest_clip_;
   // The first start of a large network takes a while.
   request.progress = [&, pass = 0]() mutable {
     if (options.progress) options.progress();
@@ -328,6 +368,10 @@ void Session::fit(Reporter& reporter, const Options& options) {
   planned = make_plan(meter, wanted);
   if (meter.passes() > 0) reporter.progress("measuring what the network needs", 1);
   meter.remember();
+  if (chunking.on()) {
+    planned.plan.chunk = planned.smallest.chunk = chunking.frames;
+    planned.why = fmt::format("clips of up to {} frames, {} at a time and {} more on each side", longest_clip_, chunking.frames, chunking.halo);
+  }
 
   const auto all_of = [&](const TrainingPlan& what, const TensorNeeds& tensors) {
     BudgetNeeds all = samples_for(what.eval_microbatch);
@@ -362,7 +406,9 @@ std::string Session::plan_toml() const {
                                  bytes_to_write(budget.host_ram), bytes_to_write(budget.smallest));
   text += fmt::format("[batch]\nmicrobatch = {}\n\n", plan.microbatch);
   if (eval_assembler) text += fmt::format("[eval]\nmicrobatch = {}\n\n", plan.eval_microbatch);
-  return text + fmt::format("[plan]\ncheckpoint = {}\nlayout = \"{}\"\n", checkpoint, wants_channels_last(pipeline) ? "channels_last" : "contiguous");
+  text += fmt::format("[plan]\ncheckpoint = {}\nlayout = \"{}\"\n", checkpoint, wants_channels_last(pipeline) ? "channels_last" : "contiguous");
+  if (model->temporal_radius()) text += fmt::format("chunk = {}\n", chunking.on() ? chunking.frames : std::max<std::int64_t>(1, longest_clip_));  // as long as the longest: whole
+  return text;
 }
 
 Feed::Options Session::feed_options() const {
@@ -373,6 +419,7 @@ Feed::Options Session::feed_options() const {
   options.eval_batch_size = planned.plan.eval_microbatch;
   options.drop_last = pipeline.batch.drop_last.value;
   options.seed = static_cast<std::uint64_t>(pipeline.run.seed.value);
+  options.chunking = chunking;
   return options;
 }
 
@@ -414,7 +461,8 @@ std::vector<std::pair<std::string, std::string>> Session::facts() const {
   if (train_assembler) {
     const std::int64_t size = pipeline.batch.size.value;
     std::string batch = counted(static_cast<std::uint64_t>(size), "clip");
-    if (planned.plan.microbatch < size) batch += fmt::format(", {} at a time", planned.plan.microbatch);
+    if (chunking.on()) batch += fmt::format(", of up to {} frames, {} at a time and {} more on each side", with_commas(static_cast<std::uint64_t>(longest_clip_)), chunking.frames, chunking.halo);
+    else if (planned.plan.microbatch < size) batch += fmt::format(", {} at a time", planned.plan.microbatch);
     if (!planned.whole_because.empty()) batch += "; " + planned.whole_because;
     if (planned.plan.checkpointing.any()) batch += ", computed twice: " + text_of(planned.plan.checkpointing);
     out.emplace_back("batch", batch);
@@ -430,6 +478,7 @@ RunState Session::state(const TrainRequest& request) const {
   RunState state;
   state.seed = pipeline.run.seed.value;
   state.microbatch = planned.plan.microbatch;
+  state.chunk = chunking.frames;
   state.compute_threads = pipeline.budget.compute_threads.value;
   state.layout = wants_channels_last(pipeline) ? "channels_last" : "contiguous";
   state.device = c10::DeviceTypeName(device.type(), true);

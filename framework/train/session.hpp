@@ -34,6 +34,7 @@ class Session {
     // Takes the place of the pipeline's source, with the classes to use; for predict.
     std::optional<Recipe> source{};
     std::optional<std::int64_t> saved_microbatch{};  // of the run that is resumed or evaluated
+    std::optional<std::int64_t> saved_chunk{};       // likewise
     std::function<void()> progress{};  // whenever something moved
   };
   Session(const TrainRequest& request, Reporter& reporter, Options options);
@@ -55,6 +56,7 @@ class Session {
   std::unique_ptr<Optimizer> optimizer;
   std::unique_ptr<Schedule> schedule;
   std::vector<NamedMetric> metrics;
+  Chunking chunking;  // off: clips go through whole
   std::unique_ptr<Assembler> train_assembler, eval_assembler;
   Planned planned;
   Budget budget;
@@ -84,12 +86,18 @@ class Session {
   void fit(Reporter& reporter, const Options& options);
   void choose_precision(Reporter& reporter);
   void check_kernels(NeedsMeter& meter, Reporter& reporter, const Options& options);
+  void fit_into_budget(Reporter& reporter, const Options& options);
+  // From here on clips go through in chunks of so many frames.
+  void cut_clips(std::int64_t frames);
+  [[nodiscard]] SampleBounds bounds_of(Split split, std::int64_t batch) const;
   [[nodiscard]] BudgetNeeds needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const;
   [[nodiscard]] std::string smaller_hint(std::uint64_t beside) const;
   [[nodiscard]] std::uint64_t budget_bytes() const;  // host_ram, or what "auto" stands for
   [[nodiscard]] std::int64_t allowed_failures() const;
   [[nodiscard]] std::string needs_key(const Options& options) const;
   PlanLimits limits_;
+  std::vector<std::string> why_routed_;  // as routed, with the errors that were seen
+  std::int64_t longest_clip_ = 0;  // frames
 };
 
 }  // namespace sluice

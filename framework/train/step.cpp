@@ -21,6 +21,13 @@
 
 namespace sluice {
 
+void check_loss(const LossValue& value) {
+  if (!value.sum.defined() || value.sum.numel() != 1)
+    throw Error(Code::plugin, "the loss returned no scalar as its sum", "return {sum, weight}: the sum over the clips and how many of them count");
+  if (!(value.weight >= 0) || !std::isfinite(value.weight))
+    throw Error(Code::plugin, "the loss returned the weight " + std::to_string(value.weight), "a weight is zero or positive");
+}
+
 Step::Step(Model& model, Loss& loss, Optimizer& optimizer, StepOptions options) : model_(model), loss_(loss), optimizer_(optimizer), options_(std::move(options)), scaler_(options_.arithmetic.precision) {
   for (auto& weight : model_.weights()) weights_.push_back(weight.tensor);
   for (auto& statistic : model_.statistics()) statistics_.push_back(statistic.tensor);
@@ -63,10 +70,7 @@ StepResult Step::add_gradients(const std::vector<std::function<Microbatch()>>& m
       MicrobatchPass pass(true, microbatch.keys, {&options_.checkpointing, statistics_, options_.observer});
       const Outputs outputs = forward_in(options_.arithmetic, model_, microbatch.inputs, pass);
       LossValue value = loss_(outputs, microbatch.inputs, microbatch.host);
-      if (!value.sum.defined() || value.sum.numel() != 1)
-        throw Error(Code::plugin, "the loss returned no scalar as its sum", "return {sum, weight}: the sum over the clips and how many of them count");
-      if (!(value.weight >= 0) || !std::isfinite(value.weight))
-        throw Error(Code::plugin, "the loss returned the weight " + std::to_string(value.weight), "a weight is zero or positive");
+      check_loss(value);
       result.clips += microbatch.clips;
       result.weight += value.weight;
       const at::Tensor own = value.sum.detach().to(at::kDouble);

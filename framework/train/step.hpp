@@ -39,6 +39,9 @@ struct StepResult {
   std::int64_t clips = 0;
 };
 
+// Throws Error(Code::plugin) for a value that no loss may return.
+void check_loss(const LossValue& value);
+
 class Step {
  public:
   Step(Model& model, Loss& loss, Optimizer& optimizer, StepOptions options);

@@ -15,6 +15,7 @@ struct TrainingPlan {
   std::int64_t microbatch = 1;  // changes the rounding of the gradients: stored, and followed on resume
   std::int64_t eval_microbatch = 1;
   Checkpointing checkpointing{};  // changes no bit
+  std::int64_t chunk = 0;  // frames of a long clip at a time, 0: whole; changes the rounding, and what is drawn in an encoder
   friend bool operator==(const TrainingPlan&, const TrainingPlan&) = default;
 };
 

@@ -24,6 +24,7 @@
 #include "framework/train/debug_watch.hpp"
 #include "framework/train/evaluation.hpp"
 #include "framework/train/live_feed.hpp"
+#include "framework/train/long_step.hpp"
 #include "framework/train/phases.hpp"
 #include "framework/train/recovery.hpp"
 #include "framework/train/session.hpp"
@@ -48,7 +49,12 @@ class TrainingRun {
         plan_{session_.pipeline.run.steps.value > 0 ? 0 : session_.pipeline.run.epochs.value, session_.pipeline.eval.every.value, session_.eval_assembler != nullptr},
         best_(best_metric(), session_.pipeline.eval.patience.value),
         step_(*session_.model, *session_.loss, *session_.optimizer, step_options()),
-        identity_(session_.state(request)) {}
+        identity_(session_.state(request)) {
+    if (!session_.chunking.on()) return;
+    StepOptions options = step_options().step;
+    options.checkpointing = session_.planned.plan.checkpointing;
+    long_step_.emplace(*session_.model, *session_.loss, *session_.optimizer, std::move(options));
+  }
 
   int run() {
     restore();
@@ -82,7 +88,7 @@ class TrainingRun {
   [[nodiscard]] Session::Options session_options() const {
     Session::Options options;
     options.progress = [this] { housekeeping_.progress(); };
-    if (saved_) options.saved_microbatch = saved_->microbatch;
+    if (saved_) options.saved_microbatch = saved_->microbatch, options.saved_chunk = saved_->chunk;
     return options;
   }
 
@@ -130,7 +136,7 @@ class TrainingRun {
         failures_ = restored.state.failures;
         evaluated_at_ = restored.state.evaluated_at;
         stage_states_ = restored.stages;
-        step_.scaler().restore(restored.state.scaler);
+        scaler().restore(restored.state.scaler);
         skipped_ = restored.state.skipped;
         if (saved_->best_metric == best_.metric()) best_.restore(saved_->best, saved_->without_better);
         resumed_ = true;
@@ -221,19 +227,32 @@ class TrainingRun {
     session_.check_failures(failures_ + static_cast<std::int64_t>(session_.dataset->failed().size()));
   }
 
+  [[nodiscard]] LossScaler& scaler() { return long_step_ ? long_step_->scaler() : step_.scaler(); }
+
+  // Nothing where there is more of the batch to come.
+  std::optional<StepResult> step_on(const Batch& batch, double lr) {
+    if (!long_step_)
+      return step_.run(*session_.train_assembler, batch.samples, lr, [this] {
+        housekeeping_.progress();
+        return !housekeeping_.stop_requested();
+      });
+    long_step_->add(*session_.train_assembler, batch);
+    return batch.complete() ? std::optional(long_step_->commit(lr)) : std::nullopt;
+  }
+
   // Returns whether to go on.
   bool train_on(Batch& batch, std::int64_t epoch, double waited) {
-    auto& allocator = CappedAllocator::install();
-    allocator.reset_peak();
+    if (waited_ == 0 && computed_ == 0) CappedAllocator::install().reset_peak();
     const Stopwatch computing;
+    waited_ += waited;
     const double lr = session_.learning_rate(step_count_);
     if (watch_) watch_->begin();
     // What a model draws beside its Pass is then the same however often the run was interrupted.
     at::manual_seed(mix_bits(mix_bits(static_cast<std::uint64_t>(session_.pipeline.run.seed.value) ^ mix_bits(cursor_.phase)) + static_cast<std::uint64_t>(batch.index)));
-    const StepResult result = step_.run(*session_.train_assembler, batch.samples, lr, [this] {
-      housekeeping_.progress();
-      return !housekeeping_.stop_requested();
-    });
+    const std::optional<StepResult> done = step_on(batch, lr);
+    computed_ += computing.seconds();
+    if (!done) return true;
+    const StepResult& result = *done;
     if (result.abandoned) return false;
     if (result.updated) {
       ++step_count_;
@@ -245,10 +264,10 @@ class TrainingRun {
       report.lr = lr;
       report.scalars = result.scalars;
       if (result.gradient_norm > 0) report.scalars.emplace_back("gradient_norm", result.gradient_norm);
-      if (step_.scaler().active()) report.scalars.emplace_back("loss_scale", step_.scaler().scale());
+      if (scaler().active()) report.scalars.emplace_back("loss_scale", scaler().scale());
       report.clips = result.clips;
-      report.seconds_waiting_for_data = waited;
-      report.seconds_computing = computing.seconds();
+      report.seconds_waiting_for_data = waited_;
+      report.seconds_computing = computed_;
       report.accounts = session_.accounts(true);
       report.last_of_epoch = batch.last;
       reporter_.step(report);
@@ -256,12 +275,13 @@ class TrainingRun {
       ++skipped_;
       const char* what = std::isfinite(result.loss) ? "gradient" : "loss";
       // A scale that still can fall is being found, which is no sign of anything.
-      if (result.overflow) reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update, and the loss is scaled by {} from here on", batch.index, epoch, what, step_.scaler().scale()));
+      if (result.overflow) reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update, and the loss is scaled by {} from here on", batch.index, epoch, what, scaler().scale()));
       else reporter_.not_finite(batch.index, epoch, what, first_not_finite());
       if (!result.overflow && ++streak_ >= longest_streak)
         throw Error(Code::data, fmt::format("the loss was not finite in {} batches in a row", streak_),
                     fmt::format("lower optimizer.lr, set optimizer.clip_norm, {}or look at the data: sluice data show", session_.arithmetic.reduced() ? "write run.precision = \"fp32\", " : ""));
     }
+    waited_ = computed_ = 0;
     stage_states_ = std::move(batch.states);
     cursor_ = batch.last ? Cursor{cursor_.phase + 1, 0} : Cursor{cursor_.phase, batch.index + 1};
 
@@ -281,8 +301,8 @@ class TrainingRun {
       evaluation_watch_.restart();
       evaluated_clips_ = 0;
     }
-    evaluation_->add(*session_.eval_assembler, batch.samples);
-    evaluated_clips_ += static_cast<std::int64_t>(batch.samples.size() + batch.failed.size());
+    evaluation_->add(*session_.eval_assembler, batch);
+    evaluated_clips_ += batch.clips();
     reporter_.progress("evaluating", std::min(0.999, static_cast<double>(evaluated_clips_) / static_cast<double>(std::max<std::int64_t>(1, session_.dataset->samples(Split::val)))));
     if (!batch.last) return false;
     reporter_.progress("evaluating", 1);
@@ -330,7 +350,7 @@ class TrainingRun {
     state.cursor = cursor_;
     state.failures = cursor_.batch == 0 && entry && entry->kind == Phase::Kind::train ? 0 : failures_;
     state.evaluated_at = evaluated_at_;
-    state.scaler = step_.scaler().state();
+    state.scaler = scaler().state();
     state.skipped = skipped_;
     state.best_metric = best_.metric();
     state.best = best_.best();
@@ -383,6 +403,8 @@ class TrainingRun {
   PhasePlan plan_;
   BestSoFar best_;
   Recovery step_;
+  std::optional<LongStep> long_step_;  // where clips go through in chunks
+  double waited_ = 0, computed_ = 0;   // seconds, for the batch at hand
   RunState identity_;
 
   Cursor cursor_;

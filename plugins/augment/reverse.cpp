@@ -6,6 +6,7 @@
 namespace {
 
 struct Reverse : sluice::RandomChange<Reverse> {
+  static constexpr bool whole_clip = true;
   static constexpr std::string_view help =
       "Plays a clip backwards. On several streams all are reversed or none; label_map says which classes change places. Frame times stay as they were.";
   static constexpr auto fields = sluice::fields(

@@ -1,1 +1,2 @@
 sluice_plugin(model.recognizer TORCH)
+sluice_plugin(model.long_recognizer TORCH)

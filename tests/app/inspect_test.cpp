@@ -27,9 +27,9 @@ TEST_CASE("plugins lists all that are built in, and inspect shows each") {
     ++built;
   }
   CHECK(built > 20);
-  for (const auto* name : {"source.motion8", "source.video_list", "frames.uniform", "frames.dense", "frames.clips", "frames.all", "decode.ffmpeg", "augment.resize", "augment.random_crop",
+  for (const auto* name : {"source.motion8", "source.order6", "source.video_list", "frames.uniform", "frames.dense", "frames.clips", "frames.all", "decode.ffmpeg", "augment.resize", "augment.random_crop",
                            "augment.center_crop", "augment.random_resized_crop", "augment.hflip", "augment.vflip", "augment.color_jitter", "augment.random_erasing", "augment.grayscale",
-                           "augment.reverse", "model.recognizer", "backbone.r3d", "backbone.r3d_18", "backbone.mc3_18", "backbone.r2plus1d_18", "backbone.slow_r50", "head.linear",
+                           "augment.reverse", "model.recognizer", "model.long_recognizer", "backbone.r3d", "backbone.r3d_18", "backbone.mc3_18", "backbone.r2plus1d_18", "backbone.slow_r50", "head.linear",
                            "loss.cross_entropy", "optimizer.sgd", "optimizer.adam", "optimizer.adamw", "schedule.constant", "schedule.step", "schedule.multistep", "schedule.cosine",
                            "schedule.linear", "metric.accuracy", "metric.mean_class", "metric.confusion"}) {
     INFO(name);

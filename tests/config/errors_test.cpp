@@ -303,7 +303,7 @@ TEST_CASE("what this version cannot honour is refused at its place") {
   ManifestCatalogue catalogue;
   const auto file = folder.write("p.toml", right_pipeline);
   CHECK_NOTHROW(check_supported(load_pipeline(file, {"plan.chunk=auto", "plan.checkpoint=false", "run.precision=fp32"}, catalogue)));
-  for (const auto* key : {"plan.offload=true", "plan.chunk=16"}) {
+  for (const auto* key : {"plan.offload=true"}) {
     CAPTURE(key);
     try {
       check_supported(load_pipeline(file, {key}, catalogue));

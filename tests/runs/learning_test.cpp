@@ -109,3 +109,22 @@ TEST_CASE("real footage: 95 % on the held-out blocks, every file read or its fai
   MESSAGE(fmt::format("real footage: {:.4f} in {:.0f} s, failures: {}", accuracy, seconds_of(folder.path() / "run"), text_of_file(folder.path() / "run/failures.jsonl")));
   CHECK(accuracy >= 0.95);
 }
+
+// Catches: gradients that reach the wrong chunk, a label or a random decision that differs between chunks, and a task that is no long one.
+TEST_CASE("order6: the long recognizer tells the order of three flashes in 2,000 frames; 64 frames do not, in a row or spread out") {
+  const auto data = fs::path(SLUICE_BINARY_DIR) / "tests" / "data" / "order6";
+  const auto accuracy_of = [&](const std::vector<std::string>& overrides, const char* what) {
+    const ScratchFolder folder;
+    std::vector<std::string> arguments{pipeline_file("long_video.toml"), "data.root=" + data.string()};
+    arguments.insert(arguments.end(), overrides.begin(), overrides.end());
+    const Finished run = train(folder, arguments);
+    INFO(run.err << run.out);
+    REQUIRE(run.code == 0);
+    const double accuracy = top1(folder.path() / "run");
+    MESSAGE(fmt::format("order6, {}: {:.4f} top-1 in {:.0f} s, {} MiB resident at the peak", what, accuracy, seconds_of(folder.path() / "run"), run.peak_resident >> 20));
+    return accuracy;
+  };
+  CHECK(accuracy_of({}, "all 2,000 frames") >= 0.90);
+  CHECK(accuracy_of({"stage.0.plugin=frames.uniform", "stage.0.frames=64"}, "64 frames spread out") <= 0.50);
+  CHECK(accuracy_of({"stage.0.plugin=frames.dense", "stage.0.frames=64"}, "64 frames in a row") <= 0.50);
+}

@@ -44,6 +44,7 @@ struct FieldRecord {
 enum ManifestFlag : std::uint32_t {
   manifest_parallel = 1,  // may run on several samples at once
   manifest_ordered = 2,   // one instance, in sample order
+  manifest_whole_clip = 4,  // what it makes of a frame depends on the clip's other frames, or on where in the clip it stands
 };
 
 inline constexpr int max_fields = 24;

@@ -59,6 +59,7 @@ template <class T> concept HasReads = requires { { T::reads } -> std::convertibl
 template <class T> concept HasWrites = requires { { T::writes } -> std::convertible_to<std::string_view>; };
 template <class T> concept HasThreads = requires { { T::threads } -> std::convertible_to<std::uint32_t>; };
 template <class T> concept IsOrdered = requires { requires T::ordered; };
+template <class T> concept WantsWholeClip = requires { requires T::whole_clip; };
 
 // A default-constructed T can be made and destroyed at compile time.
 template <class T> constexpr bool make_and_destroy() {

@@ -14,6 +14,8 @@
 //       static constexpr std::string_view reads = "*,label", writes = "*,label";   (* = the streams of `on`)
 // const: may run on several samples at once. Not const: one instance a worker, whose state is scratch. With
 // `static constexpr bool ordered = true`: one instance, in sample order; such a stage may have save() and load().
+// `static constexpr bool whole_clip = true`: it looks at several frames of a clip at once, or at where they stand in it (a reversal);
+// then clips are not cut into chunks.
 // A stage that changes shape or type, or needs bytes beside input and output, declares it:
 //   Info out(const Info& in) const      or, for a stage on Sample,      void out(Infos&) const
 // Optional: help (one line), check(), prepare(const Context&), describe(), threads (that its library starts).
@@ -102,7 +104,8 @@ template <class T> struct StageCalls {
 
   static constexpr abi::StageTable table{sizeof(abi::StageTable), &run, &out, HasState<T> ? &save : nullptr, HasState<T> ? &load : nullptr};
   static constexpr std::uint32_t flags =
-      IsOrdered<T> ? static_cast<std::uint32_t>(abi::manifest_ordered) : ConstCall<T> ? static_cast<std::uint32_t>(abi::manifest_parallel) : 0u;
+      (IsOrdered<T> ? static_cast<std::uint32_t>(abi::manifest_ordered) : ConstCall<T> ? static_cast<std::uint32_t>(abi::manifest_parallel) : 0u) |
+      (WantsWholeClip<T> ? static_cast<std::uint32_t>(abi::manifest_whole_clip) : 0u);
 
   static constexpr abi::Descriptor descriptor(const abi::Manifest* manifest) {
     auto out = Common<T>::descriptor(abi::Kind::stage, manifest);

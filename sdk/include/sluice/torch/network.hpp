@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,9 +45,26 @@ class Head : public Network {
   [[nodiscard]] virtual at::Tensor forward(const at::Tensor& features, Pass& pass) = 0;
 };
 
+// A model gives forward(), or, for videos of any length, encode(), head() and temporal_radius(): then the runtime may encode a clip
+// chunk by chunk, so that memory does not grow with its length, and the gradient is that of forward().
 class Model : public Network {
  public:
-  [[nodiscard]] virtual Outputs forward(const Inputs& inputs, Pass& pass) = 0;
+  [[nodiscard]] virtual Outputs forward(const Inputs& inputs, Pass& pass) { return head(encode(inputs, pass), inputs, pass); }
+
+  // Frames that a feature sees on each side of its own; checked before it is trusted. Nothing: clips go through whole.
+  [[nodiscard]] virtual std::optional<std::int64_t> temporal_radius() const { return std::nullopt; }
+  // Frames of a feature: feature t is that of frames [t x stride, (t + 1) x stride), and T frames have T / stride of them, rounded up.
+  [[nodiscard]] virtual std::int64_t temporal_stride() const { return 1; }
+  // `chunk`: video streams [B, C, T, H, W], of pieces of clips. Returns [B, channels, features], or with further axes behind.
+  [[nodiscard]] virtual at::Tensor encode(const Inputs& chunk, Pass& pass) {
+    static_cast<void>(chunk), static_cast<void>(pass);
+    throw Error(Code::plugin, "the model has neither forward() nor encode()", "a model gives forward(), or encode(), head() and temporal_radius()");
+  }
+  // `features`: of whole clips; `inputs`: the streams that are no video.
+  [[nodiscard]] virtual Outputs head(const at::Tensor& features, const Inputs& inputs, Pass& pass) {
+    static_cast<void>(features), static_cast<void>(inputs), static_cast<void>(pass);
+    throw Error(Code::plugin, "the model has encode() and no head()", "a model gives forward(), or encode(), head() and temporal_radius()");
+  }
 };
 
 // What build() receives of the surroundings.

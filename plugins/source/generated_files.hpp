@@ -8,11 +8,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <map>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
-namespace sluice::motion8 {
+#include <sluice/source.hpp>
+
+namespace sluice::generated {
 
 struct Clip {
   bool validation = false;
@@ -20,8 +23,16 @@ struct Clip {
   std::string name;  // relative to the folder, e.g. train/left/00008.mp4
 };
 
-// What there is to make, in the order of the listing.
-std::vector<Clip> clips_of(std::int64_t train, std::int64_t val);
+// What there is to make, in the order of the listing; the classes take turns.
+std::vector<Clip> clips_of(std::int64_t train, std::int64_t val, std::span<const std::string_view> classes);
+
+// Folder in `root` named after all that the bytes of a clip follow from; how many clips there are is not among it.
+std::filesystem::path folder_of(const std::filesystem::path& root, std::int64_t size, std::int64_t frames, std::span<const std::int64_t> settings);
+
+// Lists the clips, having made those that are missing. `what` names the set in the progress; `write(path, clip)` makes a file and is
+// called from several threads at once.
+void list_clips(Listing& listing, const std::string& what, const std::filesystem::path& folder, const std::vector<Clip>& clips, std::span<const std::string_view> classes,
+                const std::function<void(const std::filesystem::path&, const Clip&)>& write);
 
 // Held while a set is written. Waits for another process that holds it, calling `waiting` every fifth of a second; the
 // system lets it go when its process ends, however it ends.
@@ -42,4 +53,4 @@ std::vector<std::size_t> missing_of(const std::filesystem::path& folder, const s
 // Adds these clips' files to the record, beside what it holds already.
 void record(const std::filesystem::path& folder, const std::vector<Clip>& clips);
 
-}  // namespace sluice::motion8
+}  // namespace sluice::generated
