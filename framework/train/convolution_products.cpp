@@ -67,6 +67,16 @@ std::int64_t product(at::IntArrayRef sizes) {
 
 bool is_plain(const ConvolutionShape& shape) { return !shape.transposed && shape.groups == 1; }
 
+bool is_sound(const at::Tensor& input, const at::Tensor& weight, const ConvolutionShape& shape) {
+  const auto positive = [](std::int64_t value) { return value > 0; };
+  if (!is_plain(shape) || !weight.is_floating_point() || input.scalar_type() != weight.scalar_type()) return false;
+  if (input.dim() != weight.dim() || input.dim() < 3 || input.size(1) != weight.size(1) || input.numel() == 0) return false;
+  if (!std::all_of(shape.stride.begin(), shape.stride.end(), positive) || !std::all_of(shape.dilation.begin(), shape.dilation.end(), positive)) return false;
+  if (std::any_of(shape.padding.begin(), shape.padding.end(), [](std::int64_t value) { return value < 0; })) return false;
+  const Sizes sizes = output_sizes(input, weight, shape);
+  return std::all_of(sizes.begin(), sizes.end(), positive);
+}
+
 bool wide_over_few_positions(at::IntArrayRef output, const at::Tensor& weight) {
   constexpr std::int64_t wide = 256 * 512, few = 128;
   return taps_of(weight) > 1 && weight.size(0) * weight.size(1) >= wide && product(output.slice(2)) <= few;

@@ -23,12 +23,17 @@ struct ConvolutionShape {
 // Whether products can take it: no groups, not transposed.
 [[nodiscard]] bool is_plain(const ConvolutionShape& shape);
 
+// Whether products give what the library would: plain, real numbers of one type, sizes that fit each other. All else is the library's to
+// do or to refuse, for its messages name the mistake.
+[[nodiscard]] bool is_sound(const at::Tensor& input, const at::Tensor& weight, const ConvolutionShape& shape);
+
 // Whether they take less time and memory than the library's kernels: many channels over few positions of the output [B, O, ...].
 [[nodiscard]] bool wide_over_few_positions(at::IntArrayRef output, const at::Tensor& weight);
 
 // Whether the weights lie as rows of (taps, channels): otherwise convolution_by_products() and input_gradient_by_products() copy them.
 [[nodiscard]] bool channels_lie_last(const at::Tensor& weight);
 
+// Of a convolution that is sound.
 [[nodiscard]] std::vector<std::int64_t> output_sizes(const at::Tensor& input, const at::Tensor& weight, const ConvolutionShape& shape);
 
 // input [B, I, ...], weight [O, I, ...], output [B, O, ...], one to three axes of positions; results in the type of what goes in and with

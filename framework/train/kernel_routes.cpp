@@ -83,7 +83,7 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
     return at::compositeexplicitautograd::convolution(x, w, b, stride, padding, dilation, transposed, output_padding, groups);
   };
   const ConvolutionShape shape{stride, padding, dilation, transposed, groups};
-  const bool by_products = is_plain(shape) && channels_lie_last(weight) && wide_over_few_positions(output_sizes(input, weight, shape), weight);
+  const bool by_products = is_sound(input, weight, shape) && channels_lie_last(weight) && wide_over_few_positions(output_sizes(input, weight, shape), weight);
   if (!is_reduced(input) || Convolution{stride, padding, dilation, transposed, output_padding, groups}.trust(input, weight).output)
     return by_products ? convolution_by_products(input, weight, bias, shape) : run(input, weight, bias);
   return run(input.to(at::kFloat), weight.to(at::kFloat), bias && bias->defined() ? Maybe(bias->to(at::kFloat)) : bias).to(input.scalar_type());
@@ -96,7 +96,7 @@ Gradients convolution_backward(const at::Tensor& output_gradient, const at::Tens
     return at::compositeexplicitautograd::convolution_backward(g, x, w, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, which);
   };
   const ConvolutionShape shape{stride, padding, dilation, transposed, groups};
-  const bool reduced = is_reduced(input), plain = is_plain(shape);
+  const bool reduced = is_reduced(input), plain = is_sound(input, weight, shape);
   const auto trust = reduced ? Convolution{stride, padding, dilation, transposed, output_padding, groups}.trust(input, weight) : KernelRoutes::everything;
   const bool small = plain && wide_over_few_positions(output_gradient.sizes(), weight);
   const bool by_products = wanted[1] && plain && trust.products && (!trust.weight_gradient || small);

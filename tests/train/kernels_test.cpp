@@ -29,6 +29,7 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
 #include <doctest/doctest.h>
 #include <unistd.h>
 
@@ -144,6 +145,23 @@ TEST_CASE("a convolution by products and its gradients are the library's") {
       CHECK(relative(of_weight, std::get<1>(theirs)) < 1e-13);
     }
   }
+}
+
+// Mistake caught: a stride of 0 that divides by it and ends the process; a clip that is too small for its kernel, told as a negative size.
+TEST_CASE("what no convolution can be is refused in the library's own words") {
+  const at::Tensor weight = at::randn({512, 512, 3, 3, 3}).contiguous(at::MemoryFormat::ChannelsLast3d);
+  const auto message = [&](const Numbers& input, const Numbers& stride, const Numbers& padding) -> std::string {
+    try {
+      static_cast<void>(at::convolution(at::randn(input), weight, {}, stride, padding, Numbers{1, 1, 1}, false, Numbers{0, 0, 0}, 1));
+    } catch (const c10::Error& error) {
+      return error.what_without_backtrace();
+    }
+    return "nothing was wrong";
+  };
+  CHECK(message({2, 512, 2, 4, 4}, {0, 1, 1}, {1, 1, 1}).find("stride") != std::string::npos);
+  CHECK(message({2, 512, 2, 4, 4}, {1, 1, 1}, {0, 0, 0}).find("ernel size") != std::string::npos);
+  CHECK(message({2, 256, 2, 4, 4}, {1, 1, 1}, {1, 1, 1}).find("512 channels") != std::string::npos);
+  CHECK(message({2, 512, 2, 4, 4}, {1, 1, 1}, {1, 1, 1}) == "nothing was wrong");
 }
 
 // Mistake caught: sums of taps that are rounded one by one.
