@@ -44,7 +44,8 @@ Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std
                 where);
   }
   const auto left = host_ram - others;
-  budget.samples = std::min(left, std::max(needs.useful_samples, needs.smallest_samples));
+  budget.useful = std::max(needs.useful_samples, needs.smallest_samples);
+  budget.samples = std::min(left, budget.useful);
   budget.unused = left - budget.samples;
   budget.table += line("samples", budget.samples, needs.what_samples.empty() ? "" : "the least: " + needs.what_samples);
   if (budget.unused > 0) budget.table += line("unused", budget.unused, "");

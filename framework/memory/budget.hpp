@@ -30,6 +30,7 @@ struct BudgetNeeds {
 struct Budget {
   std::uint64_t host_ram = 0;
   std::uint64_t samples = 0;   // the cap of the ledger, batches included
+  std::uint64_t useful = 0;    // of samples: more would lie idle
   std::uint64_t unused = 0;    // beyond what is useful
   std::uint64_t smallest = 0;  // the smallest host_ram that works: one byte less is refused
   std::string table{};         // an account a line

@@ -310,6 +310,12 @@ void Reporter::warning(std::string_view text) {
   self.console.print_error(fmt::format("warning: {}", text));
 }
 
+void Reporter::beyond_budget(std::string_view why) {
+  note(why);
+  const std::lock_guard lock(impl_->mutex);
+  impl_->troubles = RunWatch();
+}
+
 void Reporter::image(std::string_view tag, std::int64_t step, std::string_view png, std::int64_t width, std::int64_t height) {
   auto& self = *impl_;
   const std::lock_guard lock(self.mutex);

@@ -107,6 +107,8 @@ class Reporter {
   void checkpoint_saved(std::int64_t step, const std::filesystem::path& folder, std::uint64_t bytes, double seconds, bool best);
   void note(std::string_view text);     // a line, and a row of metrics.jsonl
   void warning(std::string_view text);  // the same on standard error
+  // What follows may take more than the budget, on purpose: a line, and memory is no longer warned of.
+  void beyond_budget(std::string_view why);
   void image(std::string_view tag, std::int64_t step, std::string_view png, std::int64_t width, std::int64_t height);
   // Rows and events so far are on the disk when it returns.
   void sync();

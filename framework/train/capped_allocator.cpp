@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>
@@ -33,6 +35,8 @@ struct CappedAllocator::Header {
   std::uint64_t total;  // as counted
   bool mapped;
   Account account;
+  const char* place;      // interned
+  Header *newer, *older;  // of the mapped blocks that live
 };
 
 CappedAllocator& CappedAllocator::instance() {
@@ -51,6 +55,22 @@ Account& CappedAllocator::current_account() {
   thread_local Account account = Account::activations;
   return account;
 }
+
+const char*& CappedAllocator::current_place() {
+  thread_local const char* place = "";
+  return place;
+}
+
+const char* CappedAllocator::interned(std::string_view place) {
+  const std::lock_guard lock(mutex_);
+  const auto known = places_.find(place);
+  return (known != places_.end() ? known : places_.emplace(place).first)->c_str();
+}
+
+PlaceScope::PlaceScope(std::string_view place) : before_(CappedAllocator::current_place()) {
+  CappedAllocator::current_place() = CappedAllocator::instance().interned(place);
+}
+PlaceScope::~PlaceScope() { CappedAllocator::current_place() = before_; }
 
 AccountScope::AccountScope(Account account) : before_(CappedAllocator::current_account()) { CappedAllocator::current_account() = account; }
 AccountScope::~AccountScope() { CappedAllocator::current_account() = before_; }
@@ -95,7 +115,45 @@ void CappedAllocator::fail_at(std::uint64_t n) {
   fail_in_ = n;
 }
 
+CappedAllocator::Refusal CappedAllocator::last_refusal() const {
+  const std::lock_guard lock(mutex_);
+  return last_refusal_;
+}
+
+CappedAllocator::Refusal CappedAllocator::refusal_of(std::uint64_t bytes, bool at_cap) const {
+  Refusal refusal{bytes, current_place(), at_cap, counters_, {}, {}};
+  refusal.counters.kept = kept_.bytes();
+  std::map<std::pair<Account, const char*>, Held> by_place;
+  std::vector<Held> blocks;
+  for (const Header* header = mapped_; header; header = header->older) {
+    auto& held = by_place.try_emplace({header->account, header->place}, Held{0, 0, header->account, header->place}).first->second;
+    held.bytes += header->total;
+    ++held.blocks;
+    blocks.push_back({header->total, 1, header->account, header->place});
+  }
+  for (auto& [key, held] : by_place) refusal.by_place.push_back(std::move(held));
+  const auto larger = [](const Held& a, const Held& b) { return a.bytes > b.bytes; };
+  std::stable_sort(refusal.by_place.begin(), refusal.by_place.end(), larger);
+  std::stable_sort(blocks.begin(), blocks.end(), larger);
+  blocks.resize(std::min<std::size_t>(blocks.size(), 5));
+  refusal.largest = std::move(blocks);
+  return refusal;
+}
+
+void CappedAllocator::enlist(Header* header) noexcept {
+  header->newer = nullptr;
+  header->older = mapped_;
+  if (mapped_) mapped_->newer = header;
+  mapped_ = header;
+}
+
+void CappedAllocator::delist(Header* header) noexcept {
+  (header->newer ? header->newer->older : mapped_) = header->older;
+  if (header->older) header->older->newer = header->newer;
+}
+
 void CappedAllocator::refuse(std::uint64_t bytes, bool at_cap) {
+  last_refusal_ = refusal_of(bytes, at_cap);
   std::string accounts;
   for (int i = 0; i < static_cast<int>(Account::count_); ++i)
     if (const auto held = counters_.by_account[static_cast<std::size_t>(i)]; held != 0)
@@ -138,7 +196,8 @@ c10::DataPtr CappedAllocator::allocate(std::size_t bytes) {
   }
   if (header == nullptr) refuse(bytes, false);
   const Account account = current_account();
-  *header = {total, mapped, account};
+  *header = {total, mapped, account, current_place(), nullptr, nullptr};
+  if (mapped) enlist(header);
   counters_.live += total;
   counters_.by_account[static_cast<std::size_t>(account)] += total;
   counters_.peak = std::max(counters_.peak, counters_.live);
@@ -161,6 +220,7 @@ void CappedAllocator::release(void* data) {
     std::free(header);
     return;
   }
+  allocator.delist(header);
   allocator.kept_.add(header, header->total);
   allocator.keep_within_limit();
 }

@@ -13,6 +13,10 @@
 #include <array>
 #include <cstdint>
 #include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include <c10/core/Allocator.h>
 
@@ -49,6 +53,24 @@ class CappedAllocator final : public c10::Allocator {
   // Moves a block to another account; false when the block is not ours.
   bool retag(const c10::DataPtr& block, Account account);
 
+  // Blocks of one account that were allocated at one place (PlaceScope); those below 64 KiB are not told apart.
+  struct Held {
+    std::uint64_t bytes = 0;
+    std::int64_t blocks = 0;
+    Account account = Account::activations;
+    std::string place{};
+  };
+  // What lived when an allocation was refused.
+  struct Refusal {
+    std::uint64_t requested = 0;
+    std::string place{};   // that asked for it
+    bool at_cap = true;    // false: the system had no more
+    Counters counters{};
+    std::vector<Held> largest{};   // blocks, the largest five
+    std::vector<Held> by_place{};  // sums, the largest first
+  };
+  [[nodiscard]] Refusal last_refusal() const;
+
   // The n-th allocation from now on (1: the next) fails as at the cap, once; 0: none. For tests of recovery.
   void fail_at(std::uint64_t n);
 
@@ -58,11 +80,17 @@ class CappedAllocator final : public c10::Allocator {
 
  private:
   friend class AccountScope;
+  friend class PlaceScope;
   struct Header;
 
   static CappedAllocator& instance();
   static void release(void* data);
   static Account& current_account();
+  static const char*& current_place();
+  [[nodiscard]] const char* interned(std::string_view place);
+  void enlist(Header* header) noexcept;
+  void delist(Header* header) noexcept;
+  [[nodiscard]] Refusal refusal_of(std::uint64_t bytes, bool at_cap) const;
   [[noreturn]] void refuse(std::uint64_t bytes, bool at_cap);
   void* map_or_reuse(std::uint64_t total);
   void keep_within_limit() noexcept;
@@ -73,6 +101,9 @@ class CappedAllocator final : public c10::Allocator {
   std::uint64_t high_ = 0;  // peak of live over the whole process
   std::uint64_t fail_in_ = 0;
   KeptBlocks kept_;
+  Header* mapped_ = nullptr;  // the newest of the mapped blocks that live, linked with the others
+  std::set<std::string, std::less<>> places_;
+  Refusal last_refusal_;
 };
 
 // Tensors allocated on this thread while it lives belong to the account. Without one: activations.
@@ -85,6 +116,18 @@ class AccountScope {
 
  private:
   Account before_;
+};
+
+// Tensors allocated on this thread while it lives were made at this place: a segment, "the backward pass". Told when memory runs out.
+class PlaceScope {
+ public:
+  explicit PlaceScope(std::string_view place);
+  ~PlaceScope();
+  PlaceScope(const PlaceScope&) = delete;
+  PlaceScope& operator=(const PlaceScope&) = delete;
+
+ private:
+  const char* before_;
 };
 
 }  // namespace sluice

@@ -1,12 +1,17 @@
 // One forward a microbatch; a video's views are summed as they come and divided when the next video begins.
 #include "framework/train/evaluation.hpp"
 
+#include <algorithm>
+
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/log.h>
 #include <ATen/ops/softmax.h>
+#include <c10/util/Exception.h>
 
+#include "framework/base/log.hpp"
+#include "framework/train/capped_allocator.hpp"
 #include "framework/train/pass.hpp"
 
 namespace sluice {
@@ -42,17 +47,48 @@ void Evaluation::complete_video() {
   current_ = -1;
 }
 
+// What runs out of memory counts nothing yet, so fewer clips at a time give the same numbers.
 void Evaluation::add(const Assembler& assembler, std::span<const FinishedSample> samples) {
-  if (samples.empty()) return;
+  const auto extents = assembler.extents(samples);
+  bool again = false;
+  for (std::size_t done = 0; done < samples.size();) {
+    const auto part = samples.subspan(done, std::min(at_a_time_, samples.size() - done));
+    try {
+      add_at_once(assembler, part, extents);
+      done += part.size();
+    } catch (const c10::OutOfMemoryError&) {
+      if (again && part.size() == 1) throw;
+      CappedAllocator::install().trim();
+      if (again) {
+        at_a_time_ = (part.size() + 1) / 2;
+        log::warning("the evaluation ran out of memory: {} at a time instead of {} from here on", at_a_time_, part.size());
+      }
+      again = true;
+    }
+  }
+}
+
+void Evaluation::add_at_once(const Assembler& assembler, std::span<const FinishedSample> samples, const Assembler::Extents& extents) {
   const at::NoGradGuard no_grad;
   model_.set_training(false);
-  const Microbatch microbatch = assembler.assemble(samples, assembler.extents(samples));
+  const Microbatch microbatch = assembler.assemble(samples, extents);
   if (loss_) loss_->check(microbatch.host, options_.classes);
   MicrobatchPass pass(false, microbatch.keys);
   const Outputs outputs = forward_in(options_.arithmetic, model_, microbatch.inputs, pass);
   std::vector<std::int64_t> indices;
   for (const auto& sample : samples) indices.push_back(sample.index);
   take(outputs, microbatch.inputs, microbatch.host, indices);
+}
+
+void Evaluation::rehearse(const Assembler& assembler, std::span<const FinishedSample> samples) const {
+  const at::NoGradGuard no_grad;
+  model_.set_training(false);
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const Microbatch microbatch = assembler.assemble(samples.subspan(i, 1), assembler.extents(samples));
+    MicrobatchPass pass(false, microbatch.keys);
+    const Outputs outputs = forward_in(options_.arithmetic, model_, microbatch.inputs, pass);
+    if (loss_) static_cast<void>((*loss_)(outputs, microbatch.inputs, microbatch.host));
+  }
 }
 
 void Evaluation::add(const Assembler& assembler, const Batch& batch) {
@@ -68,6 +104,8 @@ void Evaluation::add(const Assembler& assembler, const Batch& batch) {
 }
 
 void Evaluation::take(const Outputs& outputs, const Inputs& inputs, const Inputs& host, const std::vector<std::int64_t>& indices) {
+  Outputs on_host;
+  for (const auto& [name, tensor] : outputs) on_host.set(name, tensor.to(at::kCPU));
   if (loss_) {
     const LossValue value = (*loss_)(outputs, inputs, host);
     loss_sum_ += value.sum.item<double>();
@@ -75,9 +113,6 @@ void Evaluation::take(const Outputs& outputs, const Inputs& inputs, const Inputs
   }
   const auto clips = static_cast<std::int64_t>(indices.size());
   clips_ += clips;
-
-  Outputs on_host;
-  for (const auto& [name, tensor] : outputs) on_host.set(name, tensor.to(at::kCPU));
   if (options_.views <= 1 && !on_video_) {
     update(on_host, host);
     videos_ += clips;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -54,8 +55,11 @@ class Evaluation {
   // `loss` may be null: then there is none to report. Resets the metrics.
   Evaluation(Model& model, Loss* loss, std::vector<NamedMetric>& metrics, EvalOptions options);
 
-  // The samples of one microbatch, in order over the whole evaluation.
+  // The samples of one microbatch, in order over the whole evaluation; in smaller parts once memory was short. Throws
+  // c10::OutOfMemoryError where a single one does not fit.
   void add(const Assembler& assembler, std::span<const FinishedSample> samples);
+  // Passes of one clip each that count nothing: to see what they need.
+  void rehearse(const Assembler& assembler, std::span<const FinishedSample> samples) const;
   // What the feed handed over: the same, or a chunk of a clip.
   void add(const Assembler& assembler, const Batch& batch);
   [[nodiscard]] EvalNumbers finish();
@@ -64,6 +68,7 @@ class Evaluation {
   void on_video(std::function<void(const VideoOutputs&)> callback) { on_video_ = std::move(callback); }
 
  private:
+  void add_at_once(const Assembler& assembler, std::span<const FinishedSample> samples, const Assembler::Extents& extents);
   // Of one forward pass; `indices` of its clips in the split.
   void take(const Outputs& outputs, const Inputs& inputs, const Inputs& host, const std::vector<std::int64_t>& indices);
   void complete_video();
@@ -74,6 +79,7 @@ class Evaluation {
   std::vector<NamedMetric>& metrics_;
   EvalOptions options_;
   std::function<void(const VideoOutputs&)> on_video_;
+  std::size_t at_a_time_ = std::numeric_limits<std::size_t>::max();
   double loss_sum_ = 0;
   double weight_ = 0;
   std::int64_t clips_ = 0;

@@ -9,6 +9,7 @@
 #include <sluice/error.hpp>
 #include <sluice/rng.hpp>
 
+#include "framework/train/capped_allocator.hpp"
 #include "framework/train/dropout.hpp"
 
 namespace sluice {
@@ -25,6 +26,7 @@ std::uint64_t hash_of(std::string_view text) {
 
 // Where it draws from and what is drawn there is the same each time it is called with this place.
 Pass::Tensors MicrobatchPass::run_at(Place place, const Function& function, const Tensors& inputs) {
+  const PlaceScope allocated_in(place.path);
   std::swap(place, place_);
   try {
     Tensors out = function(inputs);

@@ -91,6 +91,7 @@ class Planner {
   // after the first pass.
   bool keeps_whole() {
     const auto& beside = meter_.beside_pass();
+    if (meter_.has_training() && beside.any()) limits_.smaller.clear();
     if (!meter_.has_training() || !beside.any() || limits_.microbatches.back() >= limits_.batch) return false;
     if (limits_.microbatches.size() > 1) {
       limits_.microbatches = {limits_.batch};

@@ -2,11 +2,13 @@
 #include "framework/train/recovery.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include "framework/base/strings.hpp"
 #include "framework/train/capped_allocator.hpp"
 
 namespace sluice {
@@ -21,41 +23,73 @@ void Recovery::follow(TrainingPlan plan) {
   step_.follow(now_.microbatch, now_.checkpointing);
 }
 
-// False: there is no rung left.
-bool Recovery::step_down(const std::string& why) {
+// The rungs below the present plan, from the top.
+std::vector<TrainingPlan> Recovery::below() const {
+  std::vector<TrainingPlan> plans;
   TrainingPlan next = now_;
   if (options_.limits.checkpoint.mode == SegmentChoice::Mode::automatic && !now_.checkpointing.all) {
     next.checkpointing = {true, {}};
-    options_.say(fmt::format("{}: every segment is computed twice from here on", why));
-  } else {
-    const auto& all = options_.limits.microbatches;
-    const auto smaller = std::find_if(all.begin(), all.end(), [&](std::int64_t microbatch) { return microbatch < now_.microbatch; });
-    if (smaller == all.end()) return false;
-    next.microbatch = *smaller;
-    options_.say(fmt::format("{}: {} at a time instead of {} from here on, which changes the last bits", why, next.microbatch, now_.microbatch));
+    plans.push_back(next);
   }
-  follow(std::move(next));
-  return true;
+  for (const auto* list : {&options_.limits.microbatches, &options_.limits.smaller})
+    for (const auto microbatch : *list)
+      if (microbatch < next.microbatch) {
+        next.microbatch = microbatch;
+        plans.push_back(next);
+      }
+  return plans;
 }
 
 // The last rung first.
-void Recovery::step_up() {
+TrainingPlan Recovery::above() const {
   TrainingPlan next = now_;
-  if (now_.microbatch < options_.plan.microbatch) {
-    const auto& all = options_.limits.microbatches;
-    const auto larger = std::find_if(all.rbegin(), all.rend(), [&](std::int64_t microbatch) { return microbatch > now_.microbatch; });
-    next.microbatch = larger == all.rend() ? options_.plan.microbatch : std::min(*larger, options_.plan.microbatch);
-    options_.say(fmt::format("{} steps went well: {} at a time again", clean_, next.microbatch));
-  } else {
+  if (now_.microbatch == options_.plan.microbatch) {
     next.checkpointing = options_.plan.checkpointing;
-    options_.say(fmt::format("{} steps went well: computed twice again: {}", clean_, text_of(next.checkpointing)));
+    return next;
   }
+  next.microbatch = options_.plan.microbatch;
+  for (const auto* list : {&options_.limits.microbatches, &options_.limits.smaller})
+    for (const auto microbatch : *list)
+      if (microbatch > now_.microbatch) next.microbatch = std::min(next.microbatch, microbatch);
+  return next;
+}
+
+bool Recovery::may_fit(const TrainingPlan& plan) const {
+  const auto now = CappedAllocator::install().counters();
+  if (options_.model == nullptr || now.cap == 0) return true;
+  const auto peak = [&](const TrainingPlan& of) {
+    const auto all = options_.model->segments();
+    return options_.model->peak(of.microbatch, of.checkpointing.all ? std::set<std::string, std::less<>>(all.begin(), all.end()) : of.checkpointing.names);
+  };
+  return peak(plan) <= now.cap - std::min(now.cap, now.live);
+}
+
+// False: there is no rung left.
+bool Recovery::step_down(const std::string& why) {
+  const auto plans = below();
+  if (plans.empty()) return false;
+  auto next = plans.begin();
+  // What failed although the model saw room for it needs more than it knows: then rung by rung.
+  if (!may_fit(now_))
+    while (std::next(next) != plans.end() && !may_fit(*next)) ++next;
+  std::vector<std::string> changes;
+  if (!(next->checkpointing == now_.checkpointing)) changes.emplace_back("every segment is computed twice from here on");
+  if (next->microbatch != now_.microbatch) changes.push_back(fmt::format("{} at a time instead of {} from here on, which changes the last bits", next->microbatch, now_.microbatch));
+  options_.say(fmt::format("{}: {}", why, join(changes, ", and ")));
+  follow(*next);
+  return true;
+}
+
+void Recovery::step_up() {
+  TrainingPlan next = above();
+  if (next.microbatch != now_.microbatch) options_.say(fmt::format("{} steps went well: {} at a time again", clean_, next.microbatch));
+  else options_.say(fmt::format("{} steps went well: computed twice again: {}", clean_, text_of(next.checkpointing)));
   follow(std::move(next));
 }
 
 StepResult Recovery::run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const Step::GoOn& go_on) {
-  const bool below = now_.microbatch != options_.plan.microbatch || !(now_.checkpointing == options_.plan.checkpointing);
-  const bool climbed = below && clean_ >= patience_;
+  const bool reduced = now_.microbatch != options_.plan.microbatch || !(now_.checkpointing == options_.plan.checkpointing);
+  const bool climbed = reduced && clean_ >= patience_ && may_fit(above());
   if (climbed) {
     step_up();
     clean_ = 0;
@@ -69,7 +103,7 @@ StepResult Recovery::run(const Assembler& assembler, std::span<const FinishedSam
       ++retries_;
       CappedAllocator::install().trim();
       const std::string why = fmt::format("out of memory, the step is undone ({})", error.what_without_backtrace());
-      if (!again) {
+      if (!again && may_fit(now_)) {
         options_.say(why + ": the same once more, with freed memory given back");
       } else if (!step_down(why)) {
         throw;
@@ -78,6 +112,25 @@ StepResult Recovery::run(const Assembler& assembler, std::span<const FinishedSam
       clean_ = 0;
     }
   }
+}
+
+std::vector<Change> Recovery::changes_that_fit(const Assembler& assembler, std::span<const FinishedSample> batch, const std::function<Change(std::uint64_t)>& more_memory) {
+  std::vector<Change> found;
+  const auto rehearsal = [&](std::int64_t microbatch, const Checkpointing& checkpointing) {
+    return [&, microbatch, checkpointing] { step_.rehearse(assembler, batch, microbatch, checkpointing); };
+  };
+  const auto pinned = options_.limits.checkpoint.mode;
+  if ((pinned == SegmentChoice::Mode::none || pinned == SegmentChoice::Mode::named) && fits(rehearsal(now_.microbatch, {true, {}})))
+    found.push_back({"plan.checkpoint", "\"auto\"", "learns the same bit for bit: with every segment computed twice this batch went through"});
+  if (found.empty())
+    for (const auto microbatch : options_.if_open)
+      if (microbatch < now_.microbatch && fits(rehearsal(microbatch, now_.checkpointing))) {
+        found.push_back({"batch.microbatch", "\"auto\"", fmt::format("learns the same up to rounding: {} at a time this batch went through", microbatch)});
+        break;
+      }
+  if (const auto peak = peak_of(rehearsal(now_.microbatch, now_.checkpointing)))
+    found.push_back(more_memory(*peak));
+  return found;
 }
 
 }  // namespace sluice

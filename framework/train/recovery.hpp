@@ -4,14 +4,18 @@
 //   const StepResult result = steps.run(assembler, batch.samples, lr, go_on);
 //
 // The rungs, from what costs nothing: the same again with freed memory given back; every segment computed twice; smaller microbatches.
-// Only those are taken that the pipeline leaves open. The first two change no bit; the third changes the last ones, and is said.
+// Only those are taken that the pipeline leaves open; those of which the memory model knows that they do not fit are passed over, down
+// and up. The first two change no bit; the third changes the last ones, and is said.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "framework/train/memory_model.hpp"
+#include "framework/train/out_of_memory.hpp"
 #include "framework/train/step.hpp"
 #include "framework/train/training_plan.hpp"
 
@@ -24,6 +28,8 @@ class Recovery {
     TrainingPlan plan;
     PlanLimits limits;
     std::function<void(const std::string&)> say;  // a line for each rung, down and up
+    const MemoryModel* model = nullptr;           // null: every rung is tried
+    std::vector<std::int64_t> if_open{};          // microbatches that the network allows, whatever the pipeline pins; the largest first
     std::int64_t clean_steps = 20;                // until a rung is taken back; twice as many after each that did not last
   };
   Recovery(Model& model, Loss& loss, Optimizer& optimizer, Options options);
@@ -32,6 +38,10 @@ class Recovery {
   [[nodiscard]] LossScaler& scaler() { return step_.scaler(); }
   StepResult run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const Step::GoOn& go_on = {});
 
+  // After that: the single changes with which this batch would have gone through, each tried on it. What changes nothing comes first.
+  // `more_memory` gives the budget with which a pass may need so many bytes.
+  [[nodiscard]] std::vector<Change> changes_that_fit(const Assembler& assembler, std::span<const FinishedSample> batch, const std::function<Change(std::uint64_t)>& more_memory);
+
   // That the next step follows.
   [[nodiscard]] const TrainingPlan& plan() const { return now_; }
   [[nodiscard]] std::int64_t retries() const { return retries_; }
@@ -39,6 +49,10 @@ class Recovery {
  private:
   bool step_down(const std::string& why);
   void step_up();
+  [[nodiscard]] std::vector<TrainingPlan> below() const;
+  [[nodiscard]] TrainingPlan above() const;
+  // By the model, in the room that there is after a step was undone; true where it cannot say.
+  [[nodiscard]] bool may_fit(const TrainingPlan& plan) const;
   void follow(TrainingPlan plan);
 
   Options options_;

@@ -397,6 +397,20 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   samples = std::make_unique<Ledger>(budget.samples);
 }
 
+Change Session::more_memory(std::uint64_t pass) const {
+  const auto& needs = planned.needs;
+  const auto bytes = needs.base + needs.runtime + needs.parameters + needs.optimizer + reserve_bytes(pipeline.budget.workers.value) + budget.useful + with_margin(pass);
+  return {"budget.host_ram", fmt::format("\"{}\"", bytes_to_write(bytes)), fmt::format("learns the same bit for bit: this batch went through with {} for its pass", format_bytes(pass))};
+}
+
+std::vector<std::int64_t> Session::microbatches_if_open() const {
+  if (!planned.whole_because.empty()) return {};
+  Pipeline open = pipeline;
+  open.batch.microbatch.value = 0;
+  const bool frozen = pipeline.model.batch_norm.mode == BatchNormConfig::Mode::frozen;
+  return plan_limits(open, frozen ? 0 : model->batch_norms(false)).microbatches;
+}
+
 std::string Session::plan_toml() const {
   const auto& plan = planned.plan;
   List names;

@@ -20,6 +20,7 @@
 #include "framework/train/entry.hpp"
 #include "framework/train/needs.hpp"
 #include "framework/train/parts.hpp"
+#include "framework/train/out_of_memory.hpp"
 #include "framework/train/planner.hpp"
 #include "framework/train/run_state.hpp"
 
@@ -69,6 +70,10 @@ class Session {
   [[nodiscard]] double learning_rate(std::int64_t step) const;
   // Bytes by account, now or at the peak since the allocator's last reset_peak().
   [[nodiscard]] AccountBytes accounts(bool peak) const;
+  // The budget with which a pass may need so many bytes beside parameters and optimizer.
+  [[nodiscard]] Change more_memory(std::uint64_t pass) const;
+  // Microbatches that the network allows, whatever the pipeline pins; the largest first.
+  [[nodiscard]] std::vector<std::int64_t> microbatches_if_open() const;
   // The plan as a file that `--plan` takes.
   [[nodiscard]] std::string plan_toml() const;
   // What is printed at the start: device, data, model, batch, memory.

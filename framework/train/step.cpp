@@ -20,6 +20,25 @@
 #include "framework/train/capped_allocator.hpp"
 
 namespace sluice {
+namespace {
+
+Microbatch made_by(const std::function<Microbatch()>& make) {
+  const PlaceScope allocated_in("the batch");
+  return make();
+}
+
+// The last may be smaller.
+std::vector<std::function<Microbatch()>> cut(const Assembler& assembler, const Assembler::Extents& extents, std::span<const FinishedSample> batch, std::int64_t microbatch) {
+  std::vector<std::function<Microbatch()>> out;
+  const auto each = static_cast<std::size_t>(microbatch);
+  for (std::size_t at = 0; at < batch.size(); at += each) {
+    const auto part = batch.subspan(at, std::min(each, batch.size() - at));
+    out.emplace_back([&assembler, &extents, part] { return assembler.assemble(part, extents); });
+  }
+  return out;
+}
+
+}  // namespace
 
 void check_loss(const LossValue& value) {
   if (!value.sum.defined() || value.sum.numel() != 1)
@@ -65,7 +84,7 @@ StepResult Step::add_gradients(const std::vector<std::function<Microbatch()>>& m
   std::vector<std::pair<std::string, at::Tensor>> scalars;
   for (const auto& make : microbatches) {
     {
-      const Microbatch microbatch = make();
+      const Microbatch microbatch = made_by(make);
       loss_.check(microbatch.host, options_.classes);
       MicrobatchPass pass(true, microbatch.keys, {&options_.checkpointing, statistics_, options_.observer});
       const Outputs outputs = forward_in(options_.arithmetic, model_, microbatch.inputs, pass);
@@ -84,6 +103,7 @@ StepResult Step::add_gradients(const std::vector<std::function<Microbatch()>>& m
         const auto of_batch = clips > 0 ? static_cast<double>(clips) / static_cast<double>(microbatch.clips) : static_cast<double>(microbatches.size());
         result.seed = scaler_.seed(value.weight * of_batch);
       }
+      const PlaceScope allocated_in("the backward pass");
       if (value.weight > 0) value.sum.backward(at::full_like(value.sum, result.seed));
     }
     tag_gradients();
@@ -119,6 +139,7 @@ void Step::commit(StepResult& result, double lr) {
       result.gradient_norm = norm.item<double>();
     }
     if (finite) {
+      const PlaceScope allocated_in("the optimizer");
       optimizer_.step(lr);
       scaler_.updated();
       result.updated = true;
@@ -132,15 +153,9 @@ void Step::commit(StepResult& result, double lr) {
 StepResult Step::run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const GoOn& go_on) {
   if (batch.empty()) return {};
   const auto extents = assembler.extents(batch);
-  std::vector<std::function<Microbatch()>> microbatches;
-  const auto each = static_cast<std::size_t>(options_.microbatch);
-  for (std::size_t at = 0; at < batch.size(); at += each) {
-    const auto part = batch.subspan(at, std::min(each, batch.size() - at));
-    microbatches.emplace_back([&assembler, &extents, part] { return assembler.assemble(part, extents); });
-  }
   remember_statistics();
   try {
-    StepResult result = accumulate(microbatches, go_on, static_cast<std::int64_t>(batch.size()));
+    StepResult result = accumulate(cut(assembler, extents, batch, options_.microbatch), go_on, static_cast<std::int64_t>(batch.size()));
     commit(result, lr);
     if (!result.updated) restore_statistics();
     return result;
@@ -149,6 +164,24 @@ StepResult Step::run(const Assembler& assembler, std::span<const FinishedSample>
     restore_statistics();
     throw;
   }
+}
+
+void Step::rehearse(const Assembler& assembler, std::span<const FinishedSample> batch, std::int64_t microbatch, const Checkpointing& checkpointing) {
+  const auto extents = assembler.extents(batch);
+  const Checkpointing before = std::exchange(options_.checkpointing, checkpointing);
+  const auto undo = [&] {
+    options_.checkpointing = before;
+    drop_gradients();
+    restore_statistics();
+  };
+  remember_statistics();
+  try {
+    accumulate(cut(assembler, extents, batch, microbatch), {}, static_cast<std::int64_t>(batch.size()));
+  } catch (...) {
+    undo();
+    throw;
+  }
+  undo();
 }
 
 }  // namespace sluice

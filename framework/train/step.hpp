@@ -52,6 +52,9 @@ class Step {
   // throws, which is whatever model and loss throw, c10::OutOfMemoryError among it.
   StepResult run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const GoOn& go_on = {});
 
+  // The same without an update, to see whether it fits: everything is as before, whatever comes of it.
+  void rehearse(const Assembler& assembler, std::span<const FinishedSample> batch, std::int64_t microbatch, const Checkpointing& checkpointing);
+
   [[nodiscard]] LossScaler& scaler() { return scaler_; }
 
   // From the next run on.

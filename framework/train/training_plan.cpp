@@ -16,6 +16,23 @@ std::string text_of(const Checkpointing& checkpointing) {
   return checkpointing.names.empty() ? "nothing" : join({checkpointing.names.begin(), checkpointing.names.end()}, ", ");
 }
 
+namespace {
+
+// As even as the number of passes allows: 16 clips in three passes are 6, 6 and 4. Each at least a sixteenth below the one before.
+std::vector<std::int64_t> even_microbatches(std::int64_t size) {
+  std::vector<std::int64_t> out;
+  for (std::int64_t at = size; at >= 1;) {
+    out.push_back(at);
+    if (at == 1) break;
+    const std::int64_t below = at - std::max<std::int64_t>(1, at / 16);
+    const std::int64_t passes = (size + below - 1) / below;
+    at = (size + passes - 1) / passes;
+  }
+  return out;
+}
+
+}  // namespace
+
 PlanLimits plan_limits(const Pipeline& pipeline, std::int64_t batch_norms, std::optional<std::int64_t> saved) {
   const std::int64_t size = pipeline.batch.size.value;
   const auto& wanted = pipeline.batch.microbatch;
@@ -45,15 +62,12 @@ PlanLimits plan_limits(const Pipeline& pipeline, std::int64_t batch_norms, std::
     limits.microbatches = {size};
   } else if (pinned != 0) {
     limits.microbatches = {pinned};
+    // Resumed, and nobody pins it: a step that runs out of memory may be cut further, as in the run that was saved.
+    if (wanted.value == 0)
+      for (const auto microbatch : even_microbatches(size))
+        if (microbatch < pinned) limits.smaller.push_back(microbatch);
   } else {
-    // As even as the number of passes allows: 16 clips in three passes are 6, 6 and 4. Each at least a sixteenth below the one before.
-    for (std::int64_t at = size; at >= 1;) {
-      limits.microbatches.push_back(at);
-      if (at == 1) break;
-      const std::int64_t below = at - std::max<std::int64_t>(1, at / 16);
-      const std::int64_t passes = (size + below - 1) / below;
-      at = (size + passes - 1) / passes;
-    }
+    limits.microbatches = even_microbatches(size);
   }
   return limits;
 }

@@ -25,6 +25,7 @@ struct TrainingPlan {
 struct PlanLimits {
   std::int64_t batch = 1;
   std::vector<std::int64_t> microbatches;  // those that may be chosen, the largest first; as large as the number of passes allows
+  std::vector<std::int64_t> smaller{};     // further ones that a step may fall back to; the largest first
   std::int64_t eval_microbatch = 0;        // 0: that of the training, or less
   SegmentChoice checkpoint;
   [[nodiscard]] bool one_pass() const { return microbatches.back() >= batch; }

@@ -65,10 +65,9 @@ class TrainingRun {
       if (resumed_ && (steps_done() || !plan_.at(cursor_.phase))) reporter_.note("all steps of this run were done already");
       if (train()) outcome = stopped_early_;
       if (!housekeeping_.stop_requested() && steps_done() && plan_.has_val && evaluated_at_ != step_count_) evaluate_at_the_end();
-    } catch (const c10::OutOfMemoryError& error) {
+    } catch (const c10::OutOfMemoryError&) {
       save_what_there_is();
-      throw Error(Code::configuration, fmt::format("out of memory in {} {}: {}", evaluation_ ? "the evaluation after step" : "step", step_count_ + (evaluation_ ? 0 : 1), error.what_without_backtrace()),
-                  "raise budget.host_ram; the run goes on from its last checkpoint with --resume");
+      throw out_of_memory(CappedAllocator::install().last_refusal(), {});
     } catch (const c10::Error& error) {
       save_what_there_is();
       throw Error(Code::plugin, fmt::format("step {}: {}{}", step_count_ + 1, error.what_without_backtrace(), failed_operation()), watch_ ? "" : "--debug names the operation and its segment");
@@ -100,6 +99,8 @@ class TrainingRun {
     options.step.observer = watch_.get();
     options.plan = session_.planned.plan;
     options.limits = session_.planned.limits;
+    options.model = session_.planned.model ? &*session_.planned.model : nullptr;
+    options.if_open = session_.microbatches_if_open();
     options.say = [this](const std::string& line) { reporter_.warning(fmt::format("step {}: {}", step_count_ + 1, line)); };
     return options;
   }
@@ -229,13 +230,35 @@ class TrainingRun {
 
   [[nodiscard]] LossScaler& scaler() { return long_step_ ? long_step_->scaler() : step_.scaler(); }
 
-  // Nothing where there is more of the batch to come.
-  std::optional<StepResult> step_on(const Batch& batch, double lr) {
-    if (!long_step_)
+  [[nodiscard]] Error out_of_memory(const CappedAllocator::Refusal& refusal, const std::vector<Change>& changes) const {
+    const std::string where = fmt::format("{} {}", evaluation_ ? "the evaluation after step" : "step", step_count_ + (evaluation_ ? 0 : 1));
+    return Error(Code::configuration, fmt::format("out of memory in {}{}", where, report_of(refusal)),
+                 changes.empty() ? "raise budget.host_ram; the run goes on from its last checkpoint with --resume" : hint_of(changes), session_.pipeline.budget.host_ram.place.text());
+  }
+
+  // What was learnt is on the disk before anything is tried that could end the process.
+  [[nodiscard]] CappedAllocator::Refusal begin_trials() {
+    auto refusal = CappedAllocator::install().last_refusal();
+    save_what_there_is();
+    reporter_.beyond_budget("out of memory: trying what would have been enough for this batch, with up to half of what is free");
+    return refusal;
+  }
+
+  StepResult step_on_whole(const Batch& batch, double lr) {
+    try {
       return step_.run(*session_.train_assembler, batch.samples, lr, [this] {
         housekeeping_.progress();
         return !housekeeping_.stop_requested();
       });
+    } catch (const c10::OutOfMemoryError&) {
+      const auto refusal = begin_trials();
+      throw out_of_memory(refusal, step_.changes_that_fit(*session_.train_assembler, batch.samples, [this](std::uint64_t peak) { return session_.more_memory(peak); }));
+    }
+  }
+
+  // Nothing where there is more of the batch to come.
+  std::optional<StepResult> step_on(const Batch& batch, double lr) {
+    if (!long_step_) return step_on_whole(batch, lr);
     long_step_->add(*session_.train_assembler, batch);
     return batch.complete() ? std::optional(long_step_->commit(lr)) : std::nullopt;
   }
@@ -293,6 +316,16 @@ class TrainingRun {
     return true;
   }
 
+  void add_to_evaluation(const Batch& batch) {
+    try {
+      evaluation_->add(*session_.eval_assembler, batch);
+    } catch (const c10::OutOfMemoryError&) {
+      const auto refusal = begin_trials();
+      const auto peak = batch.chunk ? std::nullopt : peak_of([&] { evaluation_->rehearse(*session_.eval_assembler, batch.samples); });
+      throw out_of_memory(refusal, peak ? std::vector{session_.more_memory(*peak)} : std::vector<Change>());
+    }
+  }
+
   // Returns whether the run is to stop.
   bool evaluate_on(Batch& batch, std::int64_t epoch) {
     if (!evaluation_) {
@@ -301,7 +334,7 @@ class TrainingRun {
       evaluation_watch_.restart();
       evaluated_clips_ = 0;
     }
-    evaluation_->add(*session_.eval_assembler, batch);
+    add_to_evaluation(batch);
     evaluated_clips_ += batch.clips();
     reporter_.progress("evaluating", std::min(0.999, static_cast<double>(evaluated_clips_) / static_cast<double>(std::max<std::int64_t>(1, session_.dataset->samples(Split::val)))));
     if (!batch.last) return false;
