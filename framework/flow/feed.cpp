@@ -92,6 +92,7 @@ struct Feed::Impl {
     for (std::size_t i = 0; i < stages.items.size(); ++i)
       hosts.push_back(dataset.wiring.stages[i].at_admission() ? nullptr : std::make_unique<StageHost>(dataset, stages.items[i], i, streams, pool, options.seed));
     for (const auto& [stage, state] : options.states) load(stage, state);
+    pool.fail_at(options.fail_at.first, options.fail_at.second);
     graph = std::make_unique<StageGraph>(dataset.wiring, hosts, options.workers, stopped, board, [this](SampleRecord& record) { exchange.arrived(record); });
     admission = std::make_unique<Admission>(dataset, stages, ledger, pool, options, checked_cap.limits, std::move(phase), exchange, *graph, board);
     thread = std::thread([this] { admission->run(ask_to_stop.get_token()); });

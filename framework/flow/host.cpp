@@ -2,8 +2,10 @@
 #include "framework/flow/host.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <new>
+#include <thread>
 
 #include <fmt/format.h>
 
@@ -58,6 +60,8 @@ class StageHost::Call {
   [[nodiscard]] abi::Sample* raw() { return &raw_; }
   [[nodiscard]] const std::string& violation() const { return violation_; }
   [[nodiscard]] const std::string& violation_hint() const { return hint_; }
+  // A stream was taken from the sample or put into it.
+  [[nodiscard]] bool touched() const { return touched_; }
 
   // After the stage succeeded: every stream it writes is there and is what was declared.
   void check_outputs() {
@@ -136,6 +140,7 @@ class StageHost::Call {
       auto& stream = call.stream(id);
       if (stream.state != Stream::State::array) fail(fmt::format("it takes {} as an array, and it is {}", in_quotes(detail::text_of(name)), stream.state == Stream::State::text ? "a text" : "not there any more"));
       if (const auto found = call.host_.pool_.find(stream.array.data())) call.taken_.push_back({stream.array.data(), found->serial, call.host_.streams_.name(id)});
+      call.touched_ = true;
       *owned = stream.array.release();
       stream.clear();
     });
@@ -164,6 +169,7 @@ class StageHost::Call {
       }
       auto& stream = call.stream(id);
       if (stream.state == Stream::State::array && stream.array.data() == owned->block.data) fail(fmt::format("it puts an array into {} that is there already", text));
+      call.touched_ = true;
       stream.clear();
       stream.array = Array(*owned);
       stream.state = Stream::State::array;
@@ -179,6 +185,7 @@ class StageHost::Call {
       if (Planner::text_bytes(text.size) > found->second)
         fail(fmt::format("it puts a text of {} bytes into {}, which may hold {}", text.size, in_quotes(detail::text_of(name)), found->second - 1), "declare the longest text as the extent of its Info");
       auto& stream = call.stream(id);
+      call.touched_ = true;
       std::string copy = detail::text_of(text);  // the text may be a view of the stream it goes into
       stream.clear();
       stream.text = std::move(copy);
@@ -240,6 +247,7 @@ class StageHost::Call {
   std::string violation_;
   std::string hint_;
   std::vector<Taken> taken_;
+  bool touched_ = false;
 };
 
 struct StageHost::Borrowed {
@@ -296,7 +304,7 @@ void StageHost::check_file(const SampleRecord& record) const {
   }
 }
 
-void StageHost::run_checked(SampleRecord& record) {
+void StageHost::run_checked(SampleRecord& record, bool& touched) {
   if (shape_.kind == abi::Kind::decoder) check_file(record);
   Call call(*this, record);
   auto failure = detail::no_failure();
@@ -306,6 +314,7 @@ void StageHost::run_checked(SampleRecord& record) {
     const auto key = random_key(key_, record.index, record.epoch, item_.config.independent ? 1 : 0);
     status = item_.recipe.descriptor().stage->run(borrowed.instance, call.raw(), &key, &failure);
   }
+  touched = call.touched();
   if (!call.violation().empty()) broken(record, call.violation(), call.violation_hint());
   try {
     if (status == 0) call.check_outputs();
@@ -316,10 +325,25 @@ void StageHost::run_checked(SampleRecord& record) {
   if (status != 0) throw Error(static_cast<Code>(failure.code != 0 ? failure.code : status), failure.what[0] ? failure.what : "it failed and gave no reason", failure.hint);
 }
 
+// Where the system gave no memory, and the call left everything as it was, it is made again a little later: what other programs or
+// other samples held may be free by then.
+void StageHost::run_with_memory(SampleRecord& record) {
+  constexpr int most = 5;
+  for (int call = 1;; ++call) {
+    bool touched = false;
+    try {
+      return run_checked(record, touched);
+    } catch (const Error& error) {
+      if (error.code() != Code::memory || touched || has_state() || call == most) throw;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(10 << call));
+  }
+}
+
 void StageHost::run(SampleRecord& record) noexcept {
   auto& state = record.states[stage_];
   try {
-    run_checked(record);
+    run_with_memory(record);
     state = StageState::done;
     if (const auto released = record.plan->stages[stage_].released; released > 0) {
       const std::lock_guard lock(record.lease_mutex);

@@ -25,6 +25,10 @@ class FramePool::Core : public std::enable_shared_from_this<FramePool::Core> {
     auto& mine = tally->live_[maker];
     if (const auto held = mine.load(std::memory_order_relaxed); held > allowance || size > allowance - held) return std::nullopt;
     invariant(counters_.live + size <= counters_.limit, "a sample inside its lease found the pool full");
+    if (fail_in_ != 0 && --fail_in_ == 0) {
+      if (--fail_times_ > 0) fail_in_ = 1;
+      throw std::bad_alloc();
+    }
     void* data = reuse(size);
     if (data) ++counters_.reused;
     else data = map(size);
@@ -53,6 +57,12 @@ class FramePool::Core : public std::enable_shared_from_this<FramePool::Core> {
     const std::lock_guard lock(mutex_);
     invariant(bytes <= counters_.outside, "more was returned to the pool's share than had been claimed");
     counters_.outside -= bytes;
+  }
+
+  void fail_at(std::uint64_t n, std::uint64_t times) {
+    const std::lock_guard lock(mutex_);
+    fail_in_ = n;
+    fail_times_ = times;
   }
 
   Counters counters() const {
@@ -118,7 +128,12 @@ class FramePool::Core : public std::enable_shared_from_this<FramePool::Core> {
   void* map(std::uint64_t size) {
     const auto room = room_for_kept();
     evict_until(room > size ? room - size : 0);
-    void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const auto mapping = [size] { return mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); };
+    void* data = mapping();
+    if (data == MAP_FAILED) {
+      evict_until(0);
+      data = mapping();
+    }
     if (data == MAP_FAILED) throw std::bad_alloc();
     ++counters_.mapped;
     return data;
@@ -138,6 +153,7 @@ class FramePool::Core : public std::enable_shared_from_this<FramePool::Core> {
   static void unmap(void* data, std::uint64_t size) { invariant(munmap(data, size) == 0, "munmap failed on a block of the pool"); }
 
   mutable std::mutex mutex_;
+  std::uint64_t fail_in_ = 0, fail_times_ = 0;
   Counters counters_;
   bool closed_ = false;
   std::uint64_t next_serial_ = 1;
@@ -156,6 +172,7 @@ std::optional<abi::Block> FramePool::allocate(std::uint64_t bytes, const std::sh
 std::optional<FramePool::Found> FramePool::find(const void* data) const { return core_->find(data); }
 void FramePool::claim_outside(std::uint64_t bytes) { core_->claim_outside(bytes); }
 void FramePool::return_outside(std::uint64_t bytes) { core_->return_outside(bytes); }
+void FramePool::fail_at(std::uint64_t n, std::uint64_t times) { core_->fail_at(n, times); }
 FramePool::Counters FramePool::counters() const { return core_->counters(); }
 
 }  // namespace sluice

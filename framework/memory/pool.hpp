@@ -71,6 +71,9 @@ class FramePool {
   };
   [[nodiscard]] Counters counters() const;
 
+  // The n-th allocation from now on (1: the next) finds the system without memory, and `times - 1` after it; 0: none. For tests of recovery.
+  void fail_at(std::uint64_t n, std::uint64_t times = 1);
+
  private:
   class Core;
   std::shared_ptr<Core> core_;

@@ -301,16 +301,20 @@ void Session::check_kernels(NeedsMeter& meter, Reporter& reporter, const Options
 
 SampleBounds Session::bounds_of(Split split, std::int64_t batch) const { return sample_bounds(*dataset, stages, split, no_cap, chunking.on() ? 1 : batch, chunking); }
 
-void Session::cut_clips(std::int64_t frames) {
-  check_chunked(*model, pipeline);
+void Session::use_chunks(std::int64_t frames) {
   chunking = chunking_of(*model, frames);
-  limits_.microbatches = {1};
-  limits_.eval_microbatch = 1;
-  if (limits_.checkpoint.mode == SegmentChoice::Mode::automatic) limits_.checkpoint.mode = SegmentChoice::Mode::none;  // a smaller chunk saves as much
   InputConfig input = pipeline.model.input;
   input.layout = wants_channels_last(pipeline) ? "channels_last" : "contiguous";
   if (train_assembler) train_assembler = std::make_unique<Assembler>(Assembler::Options{bounds_of(Split::train, 1).streams, input, device});
   if (eval_assembler) eval_assembler = std::make_unique<Assembler>(Assembler::Options{bounds_of(Split::val, 1).streams, input, device});
+}
+
+void Session::cut_clips(std::int64_t frames) {
+  check_chunked(*model, pipeline);
+  limits_.microbatches = {1};
+  limits_.eval_microbatch = 1;
+  if (limits_.checkpoint.mode == SegmentChoice::Mode::automatic) limits_.checkpoint.mode = SegmentChoice::Mode::none;  // a smaller chunk saves as much
+  use_chunks(frames);
   check_radius(*model, train_assembler ? *train_assembler : *eval_assembler, chunking);
 }
 

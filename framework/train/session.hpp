@@ -74,6 +74,8 @@ class Session {
   [[nodiscard]] Change more_memory(std::uint64_t pass) const;
   // Microbatches that the network allows, whatever the pipeline pins; the largest first.
   [[nodiscard]] std::vector<std::int64_t> microbatches_if_open() const;
+  // Clips go through in chunks of so many frames from the next feed on; what was planned is not touched.
+  void use_chunks(std::int64_t frames);
   // The plan as a file that `--plan` takes.
   [[nodiscard]] std::string plan_toml() const;
   // What is printed at the start: device, data, model, batch, memory.

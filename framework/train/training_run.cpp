@@ -34,6 +34,8 @@ namespace {
 
 // Steps in a row whose loss or gradient is no number, until the run ends: by then the weights will not come back.
 constexpr int longest_streak = 10;
+// Frames. Below it the halo is most of what is computed.
+constexpr std::int64_t least_chunk = 4;
 
 class TrainingRun {
  public:
@@ -66,8 +68,9 @@ class TrainingRun {
       if (train()) outcome = stopped_early_;
       if (!housekeeping_.stop_requested() && steps_done() && plan_.has_val && evaluated_at_ != step_count_) evaluate_at_the_end();
     } catch (const c10::OutOfMemoryError&) {
+      const auto refusal = CappedAllocator::install().last_refusal();
       save_what_there_is();
-      throw out_of_memory(CappedAllocator::install().last_refusal(), {});
+      throw out_of_memory(refusal, changes_for_chunks(refusal));
     } catch (const c10::Error& error) {
       save_what_there_is();
       throw Error(Code::plugin, fmt::format("step {}: {}{}", step_count_ + 1, error.what_without_backtrace(), failed_operation()), watch_ ? "" : "--debug names the operation and its segment");
@@ -134,7 +137,7 @@ class TrainingRun {
         const auto restored = restore_checkpoint(*found_.checkpoint, *session_.model, *session_.optimizer);
         cursor_ = restored.state.cursor;
         step_count_ = from = restored.state.step;
-        failures_ = restored.state.failures;
+        failures_ = failures_at_cursor_ = restored.state.failures;
         evaluated_at_ = restored.state.evaluated_at;
         stage_states_ = restored.stages;
         scaler().restore(restored.state.scaler);
@@ -178,8 +181,40 @@ class TrainingRun {
     session_.check_failures(static_cast<std::int64_t>(session_.dataset->failed().size()));
   }
 
-  // Returns whether it stopped early.
+  // Returns whether it stopped early. What comes in chunks has to be decoded again for another try, so the feed begins anew where the
+  // last whole step ended: once with the same chunks, then with smaller ones.
   bool train() {
+    for (std::int64_t tries_at = -1;;) {
+      try {
+        return train_on_feed();
+      } catch (const c10::OutOfMemoryError& error) {
+        if (!long_step_) throw;
+        const bool same = tries_at != step_count_;
+        tries_at = step_count_;
+        if (!begin_step_again(same, error.what_without_backtrace())) throw;
+      }
+    }
+  }
+
+  // False: chunks cannot be smaller.
+  bool begin_step_again(bool same_chunks, const std::string& why) {
+    CappedAllocator::install().trim();
+    const auto& chunking = session_.chunking;
+    const auto stride = session_.model->temporal_stride();
+    const auto frames = same_chunks ? chunking.frames : chunking.frames / 2 / stride * stride;
+    const bool pinned = session_.pipeline.plan.chunk.value > 0;
+    if (frames < std::max(stride, least_chunk) || (pinned && !same_chunks)) return false;
+    const std::string how = same_chunks ? std::string("the same once more, with freed memory given back")
+                                        : fmt::format("{} frames at a time instead of {} from here on, which changes the last bits", frames, chunking.frames);
+    reporter_.warning(fmt::format("step {}: out of memory, the step is undone ({}): {}", step_count_ + 1, why, how));
+    if (!same_chunks) session_.use_chunks(frames);
+    evaluation_.reset();
+    failures_ = failures_at_cursor_;
+    waited_ = computed_ = 0;
+    return true;
+  }
+
+  bool train_on_feed() {
     const std::uint64_t first = cursor_.phase;
     const auto phase = [this, first](std::uint64_t n) -> std::optional<Phase> {
       const auto entry = plan_.at(first + n);
@@ -234,6 +269,19 @@ class TrainingRun {
     const std::string where = fmt::format("{} {}", evaluation_ ? "the evaluation after step" : "step", step_count_ + (evaluation_ ? 0 : 1));
     return Error(Code::configuration, fmt::format("out of memory in {}{}", where, report_of(refusal)),
                  changes.empty() ? "raise budget.host_ram; the run goes on from its last checkpoint with --resume" : hint_of(changes), session_.pipeline.budget.host_ram.place.text());
+  }
+
+  // Nothing can be tried: the frames are gone.
+  [[nodiscard]] std::vector<Change> changes_for_chunks(const CappedAllocator::Refusal& refusal) const {
+    if (!session_.chunking.on()) return {};
+    std::vector<Change> found;
+    if (session_.pipeline.plan.chunk.value > 0) found.push_back({"plan.chunk", "\"auto\"", "learns the same up to rounding: chunks then become smaller where memory is short"});
+    const auto& now = refusal.counters;
+    const auto lasting = now.of(Account::parameters) + now.of(Account::optimizer);
+    Change memory = session_.more_memory(now.live - std::min(now.live, lasting) + 2 * refusal.requested);
+    memory.effect = "an estimate: what was held, and twice what was asked for";
+    found.push_back(std::move(memory));
+    return found;
   }
 
   // What was learnt is on the disk before anything is tried that could end the process.
@@ -306,6 +354,7 @@ class TrainingRun {
     }
     waited_ = computed_ = 0;
     stage_states_ = std::move(batch.states);
+    failures_at_cursor_ = failures_;
     cursor_ = batch.last ? Cursor{cursor_.phase + 1, 0} : Cursor{cursor_.phase, batch.index + 1};
 
     const std::int64_t every = session_.pipeline.checkpoint.every.value;
@@ -445,6 +494,7 @@ class TrainingRun {
   std::int64_t step_count_ = 0;
   StageStates stage_states_;
   std::int64_t failures_ = 0;
+  std::int64_t failures_at_cursor_ = 0;
   std::int64_t failures_epoch_ = -1;
   int streak_ = 0;
   std::int64_t skipped_ = 0;

@@ -181,7 +181,7 @@ TEST_CASE("every breach of the contract is noticed") {
   CHECK(fault("throw_data", Code::data) == "here: bad sample");
   CHECK(fault("throw_std", Code::data) == "plain");
   CHECK(fault("throw_int", Code::data) == "the plugin threw something that is no std::exception");
-  CHECK(fault("throw_alloc", Code::plugin) == "out of memory inside the plugin");
+  CHECK(fault("throw_alloc", Code::memory) == "out of memory inside the plugin");
   CHECK(fault("undeclared_read", Code::plugin) == "it reads the stream 'label', which it did not declare");
   CHECK(fault("undeclared_write", Code::plugin) == "it writes the stream 'label', which it did not declare");
   CHECK(fault("not_put_back", Code::plugin) == "it took the stream 'clip' and put nothing back");

@@ -11,6 +11,7 @@
 
 #include "fakes.hpp"
 #include "framework/train/capped_allocator.hpp"
+#include "framework/train/needs.hpp"
 
 using namespace sluice;
 using namespace sluice::fakes;
@@ -64,13 +65,14 @@ struct Setup {
   std::vector<std::string> said;
   Recovery steps;
 
-  explicit Setup(SegmentChoice::Mode checkpoint = SegmentChoice::Mode::automatic, std::vector<std::int64_t> microbatches = {8, 4, 2, 1})
-      : steps(model, loss, optimizer, options(checkpoint, std::move(microbatches))) {
+  explicit Setup(SegmentChoice::Mode checkpoint = SegmentChoice::Mode::automatic, std::vector<std::int64_t> microbatches = {8, 4, 2, 1}, const MemoryModel* memory = nullptr)
+      : steps(model, loss, optimizer, options(checkpoint, std::move(microbatches), memory)) {
     optimizer.keep_gradients = false;
     optimizer.prepare(model.weights());
   }
-  Recovery::Options options(SegmentChoice::Mode checkpoint, std::vector<std::int64_t> microbatches) {
+  Recovery::Options options(SegmentChoice::Mode checkpoint, std::vector<std::int64_t> microbatches, const MemoryModel* memory) {
     Recovery::Options options;
+    options.model = memory;
     options.step.classes = 3;
     options.plan.microbatch = 8;
     options.limits.batch = 8;
@@ -110,6 +112,23 @@ std::uint64_t peak_of(std::int64_t microbatch, bool checkpoint) {
   allocator.reset_peak();
   step.run(setup.assembler, batch, 0.1);
   return allocator.counters().peak - live;
+}
+
+// As a start measures it.
+MemoryModel memory_of_the_model() {
+  Setup setup;
+  NeedsRequest request;
+  request.model = &setup.model;
+  request.loss = &setup.loss;
+  request.optimizer = &setup.optimizer;
+  request.train = &setup.assembler;
+  request.batch_size = 8;
+  request.classes = 3;
+  request.one_pass = false;
+  NeedsMeter meter(std::move(request), {}, "");
+  const MemoryModel* found = meter.model(std::uint64_t{1} << 30);
+  REQUIRE(found != nullptr);
+  return *found;
 }
 
 class Cap {
@@ -205,4 +224,41 @@ TEST_CASE("with less memory a step computes twice first, then cuts the batch, an
     CHECK(setup.steps.plan() == TrainingPlan{8, 1, {}});
     CHECK(setup.weights()[0].equal(before));
   }
+}
+
+// M7 of the promises. Mistakes caught: a ladder that is climbed rung by rung with a failed step on each, a smaller plan that stays when
+// there is room again, a climb that is tried while there is none.
+TEST_CASE("a budget that is cut by 40 % in mid-run and restored: two failed steps at most, then the plan and the losses of a run that was left alone") {
+  const MemoryModel memory = memory_of_the_model();
+  const auto room = memory.peak(8, {}) * 21 / 20;
+  std::vector<double> losses, undisturbed;
+  {
+    Setup clean;
+    for (std::uint32_t i = 1; i <= 60; ++i) undisturbed.push_back(clean.run(i).loss);
+  }
+  Setup setup(SegmentChoice::Mode::automatic, {8, 4, 2, 1}, &memory);
+  std::int64_t at_full_plan = 0;
+  for (std::uint32_t i = 1; i <= 60; ++i) {
+    const Cap cap(i > 20 && i <= 40 ? room * 6 / 10 : room);
+    const StepResult result = setup.run(i);
+    CHECK(result.updated);
+    losses.push_back(result.loss);
+    if (i > 20 && i <= 40) CHECK_FALSE(setup.steps.plan() == TrainingPlan{8, 1, {}});
+    at_full_plan += i > 40 && setup.steps.plan() == TrainingPlan{8, 1, {}};
+  }
+  CHECK(setup.steps.retries() <= 2);
+  CHECK(setup.steps.plan() == TrainingPlan{8, 1, {}});
+  CHECK(at_full_plan >= 12);
+  double worst = 0;
+  for (std::size_t i = 0; i < losses.size(); ++i) worst = std::max(worst, std::abs(losses[i] - undisturbed[i]) / undisturbed[i]);
+  CHECK(worst < 1e-4);
+  MESSAGE(setup.steps.retries(), " failed steps, ", at_full_plan, " of the last 20 with the first plan again, losses off by at most ", worst);
+
+  // Planted: without the memory model every rung costs a failed step.
+  Setup blind;
+  for (std::uint32_t i = 1; i <= 40; ++i) {
+    const Cap cap(i > 20 ? room * 6 / 10 : room);
+    blind.run(i);
+  }
+  CHECK(blind.steps.retries() > 2);
 }

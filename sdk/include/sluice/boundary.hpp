@@ -34,7 +34,7 @@ template <class Function> int guarded(abi::Failure* failure, Function&& function
   } catch (const Error& error) {
     return report(error.code(), error.where().empty() ? error.message() : error.where() + ": " + error.message(), error.hint());
   } catch (const std::bad_alloc&) {
-    return report(Code::plugin, "out of memory inside the plugin", "declare what it needs in out(), or lower what it is asked for");
+    return report(Code::memory, "out of memory inside the plugin", "the machine has no more: close other programs, or lower budget.host_ram below what is free; --resume goes on");
   } catch (const std::exception& error) {
     return report(Code::data, error.what(), "");
   } catch (...) {

@@ -14,6 +14,7 @@ enum class Code : int {
   data = 4,           // a sample, a listing or a file of the user's data is bad
   io = 5,             // the disk or the network failed
   watchdog = 6,       // nothing moved for longer than the deadline
+  memory = 7,         // the system gave no memory; what is done can be gone on from
 };
 
 // Thrown by plugins and by the framework. `where` may be left empty: whoever catches it at a border
