@@ -19,6 +19,7 @@
 #include "fakes.hpp"
 #include "framework/train/pass.hpp"
 #include "framework/train/step.hpp"
+#include "framework/train/threads.hpp"
 #include "tests/models/training_half.hpp"
 
 using namespace sluice;
@@ -49,6 +50,7 @@ std::vector<std::int64_t> partition_of(std::int64_t n, std::mt19937& random) {
 }
 
 std::vector<at::Tensor> gradient(at::ScalarType type, const std::vector<FinishedSample>& batch, const std::vector<std::int64_t>& partition, bool twice) {
+  set_compute_threads(1);  // kernels this small gain nothing by a second
   TinyModel model(3, type, 0.3), in_floats(3, at::kFloat, 0.3);
   {
     const at::NoGradGuard no_grad;  // the same weights in either type
@@ -283,7 +285,10 @@ enum class Padding { to_the_batch, to_the_microbatch, none };
 
 class Lengths {
  public:
-  explicit Lengths(double dropout) : model_(dropout) { optimizer_.prepare(model_.weights()); }
+  explicit Lengths(double dropout) : model_(dropout) {
+    set_compute_threads(1);
+    optimizer_.prepare(model_.weights());
+  }
 
   // By the trainer.
   std::vector<at::Tensor> gradient(Loss& loss, const std::vector<FinishedSample>& batch, const std::vector<std::int64_t>& partition, const Checkpointing& checkpointing, Padding padding = Padding::to_the_batch) {
