@@ -384,33 +384,40 @@ void NeedsMeter::follow(const std::vector<std::string>& routed) {
   trained_.clear();
   evaluated_.clear();
   traces_.clear();
+  single_traces_.clear();
   model_.reset();
 }
 
-std::optional<PassTrace> NeedsMeter::trace(std::int64_t clips, std::uint64_t cap) {
-  std::optional<PassTrace> trace;
+const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap) {
+  if (const auto known = single_traces_.find(clips); known != single_traces_.end()) return &known->second;
+  PassTrace trace;
   const auto bytes = measure(cap, [&] {
     Recorder recorder;
     train_once(clips, {true, {}}, recorder);
     trace = recorder.finish(clips);
     return note(recorder.weighed(), recorder.seen(), recorder.draws());
   });
-  return bytes ? trace : std::nullopt;
+  return bytes ? &single_traces_.emplace(clips, std::move(trace)).first->second : nullptr;
 }
 
 const MemoryModel* NeedsMeter::model(std::uint64_t cap) {
   if (model_) return &*model_;
   if (traces_.empty()) {
-    std::vector<PassTrace> traces;
-    for (const std::int64_t clips : {2, 3, 1}) {
-      auto one = trace(clips, cap);
-      if (!one) return nullptr;
-      traces.push_back(std::move(*one));
-    }
-    traces_ = std::move(traces);
+    for (const std::int64_t clips : {2, 3, 1})
+      if (trace(clips, cap) == nullptr) return nullptr;
+    traces_ = {single_traces_.at(2), single_traces_.at(3), single_traces_.at(1)};
   }
   model_.emplace(traces_.at(0), traces_.at(1), traces_.size() > 2 ? std::optional(traces_[2]) : std::nullopt);
   return &*model_;
+}
+
+std::optional<NeedsMeter::FewClips> NeedsMeter::model_of_few(std::uint64_t cap) {
+  const PassTrace* one = trace(1, cap);
+  if (one == nullptr) return std::nullopt;
+  if (const PassTrace* two = trace(2, cap)) return FewClips{MemoryModel(*one, *two, *one), 2};
+  PassTrace beyond = *one;  // a line needs two ends
+  beyond.clips = 2;
+  return FewClips{MemoryModel(*one, std::move(beyond), *one), 1};
 }
 
 namespace {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -89,6 +90,12 @@ class NeedsMeter {
 
   // From passes of two, three and one clip within `cap`; null where they need more.
   [[nodiscard]] const MemoryModel* model(std::uint64_t cap);
+  // Where three clips need more than `cap`: of the two or the one that do not. Nothing where one clip does too.
+  struct FewClips {
+    MemoryModel model;
+    std::int64_t most = 1;  // clips that it knows of
+  };
+  [[nodiscard]] std::optional<FewClips> model_of_few(std::uint64_t cap);
   // All that a training pass ran, by path; known after the first.
   [[nodiscard]] const std::vector<std::string>& segments() const { return segments_; }
 
@@ -117,7 +124,7 @@ class NeedsMeter {
   Weighed note(Weighed weighed, const std::vector<std::string>& segments, const std::string& draws);
   void train_long(const Checkpointing& checkpointing, SegmentObserver& observer);
   void train_once(std::int64_t clips, const Checkpointing& checkpointing, SegmentObserver& observer);
-  [[nodiscard]] std::optional<PassTrace> trace(std::int64_t clips, std::uint64_t cap);
+  [[nodiscard]] const PassTrace* trace(std::int64_t clips, std::uint64_t cap);
 
   NeedsRequest request_;
   std::filesystem::path folder_;
@@ -125,7 +132,8 @@ class NeedsMeter {
   TensorNeeds fixed_;
   std::vector<Training> trained_;
   std::vector<Evaluated> evaluated_;
-  std::vector<PassTrace> traces_;
+  std::vector<PassTrace> traces_;                  // of two, three and one clip, or none
+  std::map<std::int64_t, PassTrace> single_traces_;  // by clips, until those are there
   std::optional<MemoryModel> model_;
   std::vector<std::string> segments_;
   std::vector<KernelCall> kernels_;

@@ -2,6 +2,7 @@
 #include "framework/train/planner.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,13 @@ namespace {
 using Mode = SegmentChoice::Mode;
 
 std::uint64_t above(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
+
+// The most that is within the cap with its margin.
+std::uint64_t without_margin(std::uint64_t cap) {
+  std::uint64_t bytes = above(cap, MiB) / 65 * 64;
+  while (with_margin(bytes + 1) <= cap) ++bytes;
+  return bytes;
+}
 
 // What a plan costs in time, as a share of a step that takes the whole batch at once: a fixed order, so that one file gives one plan.
 // Computing all again is a third forward pass beside the two passes' worth of the backward pass; smaller microbatches pay for the
@@ -52,10 +60,10 @@ class Planner {
       return out;
     }
     out.why = "the plan with the least memory: no other fits";
-    const MemoryModel* model = meter_.model(room(least_evaluation(), Room::least));
+    const Known known = what_is_known();
     std::uint64_t not_above = no_limit;
-    for (int attempt = 0; model && attempt < 3; ++attempt) {
-      const auto found = choose(*model, not_above);
+    for (int attempt = 0; known.model && attempt < 3; ++attempt) {
+      const auto found = choose(known, not_above);
       if (!found) break;
       TrainingPlan plan = found->plan;
       if (const auto needs = fit(plan, Room::least)) {
@@ -68,7 +76,7 @@ class Planner {
     out.smallest_needs.runtime = meter_.fixed().runtime;  // the passes after it may have shown more
     out.why = reason(out.plan);
     check_names();
-    describe(out, model);
+    if (!few_) describe(out, known.model);
     return out;
   }
 
@@ -130,6 +138,19 @@ class Planner {
     return {microbatch, limits_.eval_microbatch == 0 ? microbatch : limits_.eval_microbatch, std::move(checkpointing)};
   }
 
+  // What may be chosen from: where three clips need more than there is, one or two may fit in more ways than computing all twice.
+  struct Known {
+    const MemoryModel* model = nullptr;
+    std::int64_t most = std::numeric_limits<std::int64_t>::max();  // clips that it knows of
+  };
+  Known what_is_known() {
+    const auto cap = room(least_evaluation(), Room::least);
+    few_.reset();
+    if (const MemoryModel* model = meter_.model(cap)) return {model};
+    few_ = meter_.model_of_few(cap);
+    return few_ ? Known{&few_->model, few_->most} : Known{};
+  }
+
   // Clips at a time; the bounds of all samples are walked through for each number that is asked about, so plans are compared by this one.
   [[nodiscard]] std::int64_t least_evaluation() const { return limits_.eval_microbatch == 0 ? 1 : limits_.eval_microbatch; }
   [[nodiscard]] TrainingPlan with_least_evaluation(TrainingPlan plan) const {
@@ -139,15 +160,16 @@ class Planner {
   TrainingPlan smallest() {
     const auto microbatch = limits_.microbatches.back();
     if (!meter_.has_training()) return with(least_evaluation(), {});
-    const MemoryModel* model = several() ? meter_.model(room(least_evaluation(), Room::least)) : nullptr;
-    if (model) return smallest(*model);
+    const Known known = several() ? what_is_known() : Known{};
+    if (known.model && microbatch <= known.most) return smallest(*known.model, known.most);
     return with(microbatch, automatic() ? Checkpointing{true, {}} : pinned());
   }
   // Kernels may need more for one clip than for two.
-  TrainingPlan smallest(const MemoryModel& model) const {
+  TrainingPlan smallest(const MemoryModel& model, std::int64_t most = std::numeric_limits<std::int64_t>::max()) const {
     const auto& all = limits_.microbatches;
     std::optional<std::pair<std::uint64_t, TrainingPlan>> best;
     for (std::size_t i = all.size() - std::min<std::size_t>(all.size(), 3); i < all.size(); ++i) {
+      if (all[i] > most) continue;
       std::uint64_t peak = 0;
       Checkpointing checkpointing = pinned();
       if (automatic()) {
@@ -214,19 +236,19 @@ class Planner {
     double again = 0;  // share of what is kept
   };
   // The cheapest that leaves as many samples ahead as are useful; where that costs anything, one with fewer of them may be cheaper.
-  std::optional<Found> choose(const MemoryModel& model, std::uint64_t not_above) const {
+  std::optional<Found> choose(const Known& known, std::uint64_t not_above) const {
     std::optional<Found> best;
     for (const Room how : {Room::useful, Room::least})
       for (const auto microbatch : limits_.microbatches) {
+        if (microbatch > known.most) continue;
         const auto cap = std::min(room(least_evaluation(), how), not_above);
-        if (const auto found = choose(model, microbatch, cap); found && (!best || found->cost < best->cost)) best = found;
+        if (const auto found = choose(*known.model, microbatch, cap); found && (!best || found->cost < best->cost)) best = found;
       }
     return best;
   }
   std::optional<Found> choose(const MemoryModel& model, std::int64_t microbatch, std::uint64_t cap) const {
     if (automatic()) {
-      // The margin is taken off the cap, a little more than it is.
-      const auto choice = model.cheapest(microbatch, above(cap, with_margin(cap) - cap));
+      const auto choice = model.cheapest(microbatch, without_margin(cap));
       if (!choice) return std::nullopt;
       return Found{with(microbatch, {false, choice->checkpointed}), with_margin(choice->peak), time_cost(microbatch, limits_.batch, choice->cost), choice->cost};
     }
@@ -322,6 +344,7 @@ class Planner {
   NeedsMeter& meter_;
   const PlanRequest& request_;
   PlanLimits limits_;
+  std::optional<NeedsMeter::FewClips> few_;
 };
 
 }  // namespace

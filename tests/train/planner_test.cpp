@@ -1,0 +1,333 @@
+// M6 of the promises: a plan fits where it says so, more memory never costs time, and hardly a plan is faster that fits too. Over networks
+// whose memory lies early, late, everywhere, and beside all segments; budgets from too little to plenty.
+#include "framework/train/planner.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/silu.h>
+#include <c10/util/Exception.h>
+#include <doctest/doctest.h>
+
+#include "fakes.hpp"
+#include "framework/base/bytes.hpp"
+#include "framework/memory/process.hpp"
+#include "framework/train/capped_allocator.hpp"
+#include "framework/train/pass.hpp"
+#include "framework/train/step.hpp"
+#include "framework/train/threads.hpp"
+
+using namespace sluice;
+using namespace sluice::fakes;
+
+namespace {
+
+using Names = std::set<std::string, std::less<>>;
+
+constexpr std::int64_t frames = 6, size = 32, batch_size = 6;
+
+// Convolutions over time and activations that keep what goes in; each pair a segment, those of `tail` in none.
+struct Layers {
+  std::string name;
+  std::vector<std::int64_t> channels;
+  std::vector<std::int64_t> tail{};
+};
+const std::vector<Layers>& networks() {
+  static const std::vector<Layers> all{{"wide early", {24, 20, 12, 4}}, {"wide late", {4, 12, 20, 24}}, {"uniform", {16, 16, 16, 16}}, {"with a tail", {16, 8, 16, 8}, {12, 12}}};
+  return all;
+}
+
+class Stack final : public Model {
+ public:
+  explicit Stack(const Layers& layers) : segments_(layers.channels.size()) {
+    const AccountScope parameters(Account::parameters);
+    at::manual_seed(4);
+    std::int64_t in = 3;
+    for (const auto* channels : {&layers.channels, &layers.tail})
+      for (const auto out : *channels) kernels_.push_back(at::randn({out, in, 3, 1, 1}).mul_(0.3).set_requires_grad(true)), in = out;
+    fc_ = at::randn({3, in}).set_requires_grad(true);
+  }
+  std::vector<NamedTensor> weights() override {
+    std::vector<NamedTensor> out{{"fc", fc_}};
+    for (std::size_t i = 0; i < kernels_.size(); ++i) out.push_back({"conv" + std::to_string(i), kernels_[i]});
+    return out;
+  }
+  std::vector<NamedTensor> statistics() override { return {}; }
+  void set_training(bool) override {}
+  void move_to(at::Device) override {}
+  std::int64_t batch_norms(bool) override { return 0; }
+  Outputs forward(const Inputs& inputs, Pass& pass) override {
+    at::Tensor x = inputs.get("clip");
+    for (std::size_t i = 0; i < kernels_.size(); ++i) {
+      const auto layer = [kernel = kernels_[i]](const at::Tensor& in) { return at::silu(at::conv3d(in, kernel, {}, 1, {1, 0, 0})); };
+      x = i < segments_ ? pass.segment("layer" + std::to_string(i), layer, x) : layer(x);
+    }
+    Outputs out;
+    out.set("logits", at::linear(x.mean({2, 3, 4}), fc_));
+    return out;
+  }
+
+ private:
+  std::size_t segments_;
+  std::vector<at::Tensor> kernels_;
+  at::Tensor fc_;
+};
+
+// As docs/decisions/0009-order-of-the-plan.md has it: of a step that takes the whole batch at once.
+double time_of(std::int64_t microbatch, const Names& checkpointed, const MemoryModel& model) {
+  double again = 0, kept = 0;
+  for (const auto& name : model.segments()) {
+    const auto bytes = static_cast<double>(model.kept_by(name, microbatch));
+    kept += bytes;
+    if (checkpointed.contains(name)) again += bytes;
+  }
+  const double passes = microbatch >= batch_size ? 0 : microbatch == 1 ? 0.7 : 0.1 + 0.2 / static_cast<double>(microbatch);
+  return 1 + passes + again / kept / 3;
+}
+Names names_of(const Checkpointing& checkpointing, const MemoryModel& model) {
+  const auto all = model.segments();
+  return checkpointing.all ? Names(all.begin(), all.end()) : checkpointing.names;
+}
+double time_of(const TrainingPlan& plan, const MemoryModel& model) { return time_of(plan.microbatch, names_of(plan.checkpointing, model), model); }
+
+struct Bench {
+  Stack model;
+  TinyLoss loss;
+  TinySgd optimizer;
+  Assembler assembler{{clip_and_label(frames, size, size), {{0.5, 0.5, 0.5}, {0.25, 0.25, 0.25}, "auto"}, at::kCPU, false}};
+  std::vector<FinishedSample> batch;
+  PlanLimits limits;
+
+  explicit Bench(const Layers& layers) : model(layers) {
+    set_compute_threads(1);
+    CappedAllocator::install();
+    optimizer.keep_gradients = false;
+    optimizer.prepare(model.weights());
+    for (std::int64_t i = 0; i < batch_size; ++i) batch.push_back(make_sample(i, make_clip(frames, size, size, static_cast<std::uint32_t>(i)), i % 3));
+    Pipeline pipeline;
+    pipeline.batch.size.value = batch_size;
+    limits = plan_limits(pipeline, 0);
+    // What the libraries keep of the first passes of a process is then in the base of every meter alike.
+    auto first = meter();
+    REQUIRE(first.training({batch_size, 1, {}}, GiB));
+    REQUIRE(first.model(GiB));
+  }
+  NeedsMeter meter() {
+    NeedsRequest request;
+    request.model = &model, request.loss = &loss, request.optimizer = &optimizer;
+    request.train = request.eval = &assembler;
+    request.batch_size = batch_size, request.classes = 3, request.one_pass = limits.one_pass();
+    return {std::move(request), {}, ""};
+  }
+
+  static constexpr std::uint64_t reserve = 8 * MiB;
+  // More of them would be useful than there must be.
+  static SampleRoom samples(std::int64_t eval_microbatch) { return {MiB + static_cast<std::uint64_t>(eval_microbatch) * 64 * KiB, 6 * MiB}; }
+  static std::uint64_t taken(const TensorNeeds& fixed, std::int64_t eval_microbatch) {
+    return fixed.base + fixed.runtime + fixed.parameters + fixed.optimizer + reserve + samples(eval_microbatch).least;
+  }
+  [[nodiscard]] Planned plan(NeedsMeter& meter, std::uint64_t host_ram) const { return make_plan(meter, {limits, host_ram, reserve, samples}); }
+
+  // Bytes beside the weights at the peak of steps and an evaluation as the plan says, with no more than it was promised; nothing: it ran out.
+  std::optional<std::uint64_t> run(const Planned& planned) {
+    auto& allocator = CappedAllocator::install();
+    allocator.trim();
+    const auto live = allocator.counters().live;
+    allocator.set_cap(live + planned.needs.gradients + planned.needs.activations);
+    allocator.reset_peak();
+    std::optional<std::uint64_t> peak;
+    try {
+      Step step(model, loss, optimizer, {planned.plan.microbatch, 0, 3, planned.plan.checkpointing});
+      const std::span<const FinishedSample> all = batch;
+      for (const auto clips : {batch_size, batch_size - 1}) {
+        const bool updated = step.run(assembler, all.first(static_cast<std::size_t>(clips)), 1e-6).updated;
+        CHECK(updated);
+      }
+      const at::NoGradGuard no_grad;
+      for (std::size_t at = 0; at < all.size(); at += static_cast<std::size_t>(planned.plan.eval_microbatch)) {
+        const auto part = all.subspan(at, std::min(all.size() - at, static_cast<std::size_t>(planned.plan.eval_microbatch)));
+        const Microbatch microbatch = assembler.assemble(part, assembler.extents(all));
+        MicrobatchPass pass(false, microbatch.keys);
+        static_cast<void>(loss(model.forward(microbatch.inputs, pass), microbatch.inputs, microbatch.host));
+      }
+      peak = allocator.counters().peak - live;
+    } catch (const c10::OutOfMemoryError&) {
+    }
+    allocator.set_cap(0);
+    allocator.trim();
+    return peak;
+  }
+};
+
+// All plans there are, with what a pass of each was seen to take. A prediction may be 5 % too high (M5), so where plans are compared by what
+// was measured, they have to fit in 95 % of the room.
+struct Candidate {
+  double time = 0;
+  std::uint64_t measured = 0, predicted = 0;
+};
+std::vector<Candidate> every_plan(const Bench& bench, NeedsMeter& meter) {
+  const MemoryModel& model = *meter.model(GiB);
+  const auto names = model.segments();
+  std::vector<Candidate> out;
+  for (const auto microbatch : bench.limits.microbatches)
+    for (std::uint32_t bits = 0; bits < (1U << names.size()); ++bits) {
+      Checkpointing checkpointing;
+      for (std::size_t i = 0; i < names.size(); ++i)
+        if ((bits >> i) & 1U) checkpointing.names.insert(names[i]);
+      // A batch may leave a rest of one clip.
+      const auto measured = std::max(*meter.training({microbatch, 1, checkpointing}, GiB), *meter.training({1, 1, checkpointing}, GiB));
+      out.push_back({time_of(microbatch, checkpointing.names, model), measured, with_margin(model.peak(microbatch, checkpointing.names))});
+    }
+  return out;
+}
+double fastest(const std::vector<Candidate>& all, std::uint64_t room, std::uint64_t Candidate::*bytes) {
+  double best = std::numeric_limits<double>::infinity();
+  for (const auto& candidate : all)
+    if (candidate.*bytes <= room) best = std::min(best, candidate.time);
+  return best;
+}
+
+constexpr int budgets = 30;
+
+// From a little less than the least to a little more than the most.
+std::vector<std::uint64_t> rooms(const std::vector<Candidate>& all) {
+  std::uint64_t least = std::numeric_limits<std::uint64_t>::max(), most = 0;
+  for (const auto& candidate : all) least = std::min(least, candidate.measured), most = std::max(most, candidate.measured);
+  std::vector<std::uint64_t> out;
+  for (int i = 0; i < budgets; ++i) out.push_back(least - least / 50 + (most + most / 10 - least) * static_cast<std::uint64_t>(i) / (budgets - 1));
+  return out;
+}
+
+}  // namespace
+
+// Mistakes caught: a prediction below what a pass takes, bytes that are promised twice, a rest of one clip or an evaluation that was not
+// weighed, a plan that is given up although a faster one fits, one that depends on what was measured before.
+TEST_CASE("30 budgets x 4 networks: never out of memory, within the budget, within 10 % of the fastest plan that fits") {
+  for (const auto& layers : networks()) {
+    CAPTURE(layers.name);
+    Bench bench(layers);
+    auto known = bench.meter();
+    const auto all = every_plan(bench, known);
+    const auto model = *known.model(GiB);
+    int fitted = 0, refused = 0, as_known = 0;
+    std::set<std::pair<std::int64_t, std::size_t>> kinds;
+    double worst_of_model = 1, worst_of_measured = 1;
+    for (const auto room : rooms(all)) {
+      // As at a first start: nothing is known.
+      auto meter = bench.meter();
+      const std::uint64_t host_ram = Bench::taken(known.fixed(), 1) - known.fixed().base + meter.fixed().base + room;
+      CAPTURE(room);
+      const Planned planned = bench.plan(meter, host_ram);
+      const std::uint64_t taken = Bench::taken(planned.needs, planned.plan.eval_microbatch);
+      if (taken + planned.needs.gradients + planned.needs.activations > host_ram) {
+        ++refused;
+        continue;
+      }
+      ++fitted;
+      CAPTURE(planned.why);
+      CAPTURE(planned.plan.microbatch);
+      CAPTURE(text_of(planned.plan.checkpointing));
+      static_cast<void>(reset_peak_resident());
+      const auto peak = bench.run(planned);
+      REQUIRE(peak);
+      CHECK(taken + *peak <= host_ram);
+      CHECK(peak_resident_bytes() <= host_ram);
+      kinds.emplace(planned.plan.microbatch, names_of(planned.plan.checkpointing, model).size());
+      const double time = time_of(planned.plan, model);
+      const std::uint64_t left = host_ram - Bench::taken(planned.needs, 1);
+      const double by_model = fastest(all, left, &Candidate::predicted), by_measured = fastest(all, left / 100 * 95, &Candidate::measured);
+      CHECK(time <= 1.1 * by_model);
+      CHECK(time <= 1.1 * by_measured);
+      worst_of_model = std::max(worst_of_model, time / by_model);
+      worst_of_measured = std::max(worst_of_measured, time / by_measured);
+      as_known += bench.plan(known, Bench::taken(known.fixed(), 1) + left).plan == planned.plan;
+    }
+    CHECK(fitted >= budgets - 4);
+    CHECK(kinds.size() >= 3);
+    MESSAGE(layers.name, ": ", all.size(), " plans, ", kinds.size(), " kinds chosen, ", refused, " budgets refused; time over the fastest that is predicted to fit ", worst_of_model, ", that was measured to fit in 95 % of it ",
+            worst_of_measured, "; ", as_known, " of ", fitted, " plans are those of a later start, which knows more");
+
+    // A later start: all is known, nothing is measured, and what is chosen follows from the bytes alone.
+    constexpr std::uint64_t fine = 400;
+    const auto ends = rooms(all);
+    for (const bool again : {false, true}) {
+      const int passes = known.passes();
+      double before = std::numeric_limits<double>::infinity(), worst = 1;
+      int changes = 0, slower = 0;
+      for (std::uint64_t i = 0; i <= fine; ++i) {
+        const std::uint64_t host_ram = Bench::taken(known.fixed(), 1) + ends.front() + (ends.back() - ends.front()) * i / fine;
+        const Planned planned = bench.plan(known, host_ram);
+        if (Bench::taken(planned.needs, planned.plan.eval_microbatch) + planned.needs.gradients + planned.needs.activations > host_ram) continue;
+        if (!again) continue;
+        const double time = time_of(planned.plan, model);
+        CAPTURE(planned.why);
+        CHECK(time <= before);
+        const std::uint64_t left = host_ram - Bench::taken(known.fixed(), 1);
+        const double by_model = time / fastest(all, left, &Candidate::predicted);
+        CHECK(by_model <= 1.1);
+        CHECK(time <= 1.1 * fastest(all, left / 100 * 95, &Candidate::measured));
+        worst = std::max(worst, by_model);
+        slower += time > 1.1 * fastest(all, left, &Candidate::measured);
+        changes += time < before;
+        before = time;
+      }
+      if (!again) continue;
+      CHECK(known.passes() == passes);
+      CHECK(slower <= static_cast<int>(fine) / 50);  // a step in time lies between a prediction and a measurement
+      CHECK(before == 1);                            // with plenty, the whole batch at once and nothing twice
+      MESSAGE(layers.name, ": ", fine, " budgets, each with at most the time of the one before; it fell ", changes - 1, " times, was at most ", worst, " of the fastest that is predicted to fit, and ", slower,
+              " times more than 1.1 of the fastest that was measured to fit");
+    }
+  }
+}
+
+// The bug: where a pass of three clips did not fit, a first start knew no plan but one clip at a time with every segment twice, up to 1.7 times
+// the time of what fitted; a later start, which remembered three clips, chose another.
+TEST_CASE("a first start with room for two clips chooses what a later one chooses") {
+  int tried = 0;
+  for (const auto& layers : networks()) {
+    CAPTURE(layers.name);
+    Bench bench(layers);
+    auto known = bench.meter();
+    const auto model = *known.model(GiB);
+    const std::uint64_t three = *known.training({3, 1, {true, {}}}, GiB), plain = with_margin(model.peak(1, {}));
+    if (plain + 256 * KiB >= three) continue;  // one clip with nothing twice takes as much as three with all
+    ++tried;
+    auto meter = bench.meter();
+    const Planned planned = bench.plan(meter, Bench::taken(known.fixed(), 1) - known.fixed().base + meter.fixed().base + (plain + three) / 2);
+    CAPTURE(planned.why);
+    CHECK(planned.plan.microbatch <= 2);
+    CHECK(time_of(planned.plan, model) <= time_of(1, {}, model));
+    CHECK(time_of(planned.plan, model) < time_of(1, names_of({true, {}}, model), model));
+  }
+  CHECK(tried >= 2);
+}
+
+// Planted defects: a plan that takes more than it was promised, and one that is slower than need be, have to be seen.
+TEST_CASE("a plan of a larger budget runs out of memory in a smaller one, and that of the smallest is slow in a large one") {
+  Bench bench(networks()[2]);
+  auto meter = bench.meter();
+  const auto all = every_plan(bench, meter);
+  const auto rooms_of = rooms(all);
+  const Planned large = bench.plan(meter, Bench::taken(meter.fixed(), 1) + rooms_of.back()), small = bench.plan(meter, Bench::taken(meter.fixed(), 1) + rooms_of[2]);
+  CHECK(bench.run(large));
+  CHECK(bench.run(small));
+  Planned wrong = large;
+  wrong.needs = small.needs;
+  CHECK_FALSE(bench.run(wrong));
+  const auto model = *meter.model(GiB);
+  CHECK(time_of(large.plan, model) == fastest(all, rooms_of.back(), &Candidate::measured));
+  CHECK(time_of(small.plan, model) > 1.1 * fastest(all, rooms_of.back(), &Candidate::measured));
+}
