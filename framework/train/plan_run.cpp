@@ -1,12 +1,16 @@
-// plan: how a pipeline would train inside its budget, why so, and what another budget would change.
+// plan: how a pipeline would train inside its budget, why so, and what another budget would change; with --measure, what each switch does.
 #include <cstdio>
+#include <optional>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "framework/base/bytes.hpp"
 #include "framework/base/strings.hpp"
+#include "framework/train/capped_allocator.hpp"
 #include "framework/train/evaluation_run.hpp"
+#include "framework/train/measured_switches.hpp"
 #include "framework/train/session.hpp"
 
 namespace sluice {
@@ -23,7 +27,7 @@ Json to_json(const TrainingPlan& plan, const Session& session) {
   return json;
 }
 
-void print_json(const Session& session) {
+Json json_of(const Session& session) {
   const Planned& planned = session.planned;
   Json json{{"plan", to_json(planned.plan, session)}, {"why", planned.why}, {"host_ram", session.budget.host_ram}, {"smallest_host_ram", session.budget.smallest}};
   json["smallest_plan"] = to_json(planned.smallest, session);
@@ -40,7 +44,7 @@ void print_json(const Session& session) {
     row["again"] = step.again;
     json["steps"].push_back(std::move(row));
   }
-  fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
+  return json;
 }
 
 void print_segments(const Session& session) {
@@ -77,25 +81,45 @@ void print_steps(const Session& session) {
   }
 }
 
+void print_text(const Session& session) {
+  const Planned& planned = session.planned;
+  fmt::print("the plan: {}\n", planned.why);
+  fmt::print("  {:<14} {} of {} at a time\n", "training", planned.plan.microbatch, counted(static_cast<std::uint64_t>(session.pipeline.batch.size.value), "clip"));
+  if (planned.plan.chunk > 0) fmt::print("  {:<14} {} at a time, {} more on each side\n", "frames", planned.plan.chunk, session.chunking.halo);
+  fmt::print("  {:<14} {}\n", "computed twice", text_of(planned.plan.checkpointing));
+  if (session.eval_assembler) fmt::print("  {:<14} {} at a time\n", "evaluation", counted(static_cast<std::uint64_t>(planned.plan.eval_microbatch), "clip"));
+  fmt::print("host memory by account\n{}", session.budget.table);
+  print_segments(session);
+  print_steps(session);
+  fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch,
+             text_of(planned.smallest.checkpointing));
+}
+
+void print_measured(const Switches& switches, const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
+  SwitchTable table(switches);
+  fmt::print("{}", table.heading());
+  std::fflush(stdout);
+  measure_switches(switches, request, housekeeping, reporter, [&](const MeasuredSwitch& row) {
+    fmt::print("{}", table.line(row));
+    std::fflush(stdout);
+  });
+  fmt::print("{}", table.footing());
+}
+
 }  // namespace
 
 int run_plan(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
-  Session session(request, reporter, {.progress = [&] { housekeeping.progress(); }});
-  if (request.json) {
-    print_json(session);
-  } else {
-    const Planned& planned = session.planned;
-    fmt::print("the plan: {}\n", planned.why);
-    fmt::print("  {:<14} {} of {} at a time\n", "training", planned.plan.microbatch, counted(static_cast<std::uint64_t>(session.pipeline.batch.size.value), "clip"));
-    if (planned.plan.chunk > 0) fmt::print("  {:<14} {} at a time, {} more on each side\n", "frames", planned.plan.chunk, session.chunking.halo);
-    fmt::print("  {:<14} {}\n", "computed twice", text_of(planned.plan.checkpointing));
-    if (session.eval_assembler) fmt::print("  {:<14} {} at a time\n", "evaluation", counted(static_cast<std::uint64_t>(planned.plan.eval_microbatch), "clip"));
-    fmt::print("host memory by account\n{}", session.budget.table);
-    print_segments(session);
-    print_steps(session);
-    fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch,
-               text_of(planned.smallest.checkpointing));
-  }
+  std::optional<Session> session(std::in_place, request, reporter, Session::Options{.progress = [&] { housekeeping.progress(); }});
+  std::optional<Switches> switches;
+  if (request.measure) switches = switches_of(*session);
+  Json json;
+  if (request.json) json = json_of(*session);
+  else print_text(*session);
+  session.reset();  // what it holds is room for the children
+  CappedAllocator::install().trim();
+  if (switches && request.json) json["measured"] = to_json(measure_switches(*switches, request, housekeeping, reporter));
+  else if (switches) print_measured(*switches, request, housekeeping, reporter);
+  if (request.json) fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
   std::fflush(stdout);
   return 0;
 }

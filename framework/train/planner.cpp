@@ -329,6 +329,7 @@ Planned make_plan(NeedsMeter& meter, const PlanRequest& request) {
   Planner planner(meter, request);
   Planned planned = planner.plan();
   planned.limits = planner.limits();
+  planned.segments = meter.segments();
   planned.whole_because = planner.whole_because();
   return planned;
 }

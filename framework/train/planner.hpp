@@ -41,6 +41,7 @@ struct Planned {
   std::string why;             // in words
   PlanLimits limits{};         // with what the first pass showed
   std::string whole_because{};  // where what the model does beside its Pass keeps the batch whole
+  std::vector<std::string> segments{};  // of the model, by path
   std::optional<MemoryModel> model{};  // where there was something to choose
   std::vector<PlanStep> steps{};       // the plans worth choosing, the one with the most memory first; empty without a model
 };

@@ -388,10 +388,10 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     const std::uint64_t smallest = divide_budget(host_ram, all_of(planned.smallest, planned.smallest_needs), where).smallest;
     budget = divide_budget(host_ram, all_of(planned.plan, planned.needs), where);
     budget.smallest = smallest;
-  } catch (const Error& error) {
+  } catch (const BudgetError& error) {
     const auto& tensors = planned.smallest_needs;
     const std::uint64_t beside = tensors.base + tensors.runtime + tensors.parameters + tensors.optimizer + wanted.reserve + samples_for(planned.smallest.eval_microbatch).smallest_samples;
-    throw Error(error.code(), error.message(), error.hint() + smaller_hint(beside), error.where());
+    throw BudgetError(error.smallest(), error.message(), error.hint() + smaller_hint(beside), error.where());
   }
   CappedAllocator::install().set_cap(planned.needs.tensors() + budget.unused);
   samples = std::make_unique<Ledger>(budget.samples);
