@@ -42,6 +42,16 @@ std::vector<MeasuredSwitch> measure_switches(const Switches& switches, const Tra
   return rows;
 }
 
+std::size_t add_times(const std::vector<MeasuredSwitch>& rows, StepTimes& times) {
+  std::size_t added = 0;
+  for (const auto& row : rows) {
+    if (!row.what.plan || !row.found.fits || row.found.waited > busy) continue;
+    times.add(row.what.plan->microbatch, row.what.plan->checkpointing, row.found.seconds);
+    ++added;
+  }
+  return added;
+}
+
 nlohmann::ordered_json to_json(const std::vector<MeasuredSwitch>& rows) {
   using Json = nlohmann::ordered_json;
   Json all = Json::array();

@@ -13,6 +13,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "framework/train/measured_steps.hpp"
+#include "framework/train/step_times.hpp"
 #include "framework/train/switches.hpp"
 
 namespace sluice {
@@ -25,6 +26,9 @@ struct MeasuredSwitch {
 // Each in a child of its own; `done` is called as each ends.
 std::vector<MeasuredSwitch> measure_switches(const Switches& switches, const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter,
                                              const std::function<void(const MeasuredSwitch&)>& done = {});
+
+// Of the rows that the planner could choose by itself; not of those that shared the processor. Returns how many.
+std::size_t add_times(const std::vector<MeasuredSwitch>& rows, StepTimes& times);
 
 [[nodiscard]] nlohmann::ordered_json to_json(const std::vector<MeasuredSwitch>& rows);
 

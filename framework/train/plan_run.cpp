@@ -95,15 +95,16 @@ void print_text(const Session& session) {
              text_of(planned.smallest.checkpointing));
 }
 
-void print_measured(const Switches& switches, const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
+std::vector<MeasuredSwitch> print_measured(const Switches& switches, const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
   SwitchTable table(switches);
   fmt::print("{}", table.heading());
   std::fflush(stdout);
-  measure_switches(switches, request, housekeeping, reporter, [&](const MeasuredSwitch& row) {
+  auto rows = measure_switches(switches, request, housekeeping, reporter, [&](const MeasuredSwitch& row) {
     fmt::print("{}", table.line(row));
     std::fflush(stdout);
   });
   fmt::print("{}", table.footing());
+  return rows;
 }
 
 }  // namespace
@@ -115,10 +116,14 @@ int run_plan(const TrainRequest& request, Housekeeping& housekeeping, Reporter& 
   Json json;
   if (request.json) json = json_of(*session);
   else print_text(*session);
+  StepTimes times = session->step_times;
   session.reset();  // what it holds is room for the children
   CappedAllocator::install().trim();
-  if (switches && request.json) json["measured"] = to_json(measure_switches(*switches, request, housekeeping, reporter));
-  else if (switches) print_measured(*switches, request, housekeeping, reporter);
+  if (switches) {
+    const auto rows = request.json ? measure_switches(*switches, request, housekeeping, reporter) : print_measured(*switches, request, housekeeping, reporter);
+    if (request.json) json["measured"] = to_json(rows);
+    if (add_times(rows, times) > 0) times.remember();
+  }
   if (request.json) fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
   std::fflush(stdout);
   return 0;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "framework/train/needs.hpp"
+#include "framework/train/step_times.hpp"
 #include "framework/train/training_plan.hpp"
 
 namespace sluice {
@@ -24,6 +25,7 @@ struct PlanRequest {
   std::uint64_t host_ram = 0;
   std::uint64_t reserve = 0;
   std::function<SampleRoom(std::int64_t eval_microbatch)> samples;
+  const StepTimes* times = nullptr;  // measured ones; null: a fixed formula stands for them
 };
 
 // What one budget more or less would lead to.

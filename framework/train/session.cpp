@@ -365,6 +365,8 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   wanted.host_ram = host_ram;
   wanted.reserve = reserve_bytes(pipeline.budget.workers.value);
   wanted.samples = [&](std::int64_t eval_microbatch) { return SampleRoom{samples_for(eval_microbatch).smallest_samples, samples_for(eval_microbatch).useful_samples}; };
+  step_times = StepTimes(cache, needs_key(options));
+  wanted.times = &step_times;
   planned = make_plan(meter, wanted);
   if (meter.passes() > 0) reporter.progress("measuring what the network needs", 1);
   meter.remember();

@@ -22,6 +22,7 @@
 #include "framework/train/parts.hpp"
 #include "framework/train/planner.hpp"
 #include "framework/train/run_state.hpp"
+#include "framework/train/step_times.hpp"
 
 namespace sluice {
 
@@ -58,6 +59,7 @@ class Session {
   std::vector<NamedMetric> metrics;
   Chunking chunking;  // off: clips go through whole
   std::unique_ptr<Assembler> train_assembler, eval_assembler;
+  StepTimes step_times;  // of this configuration, from `sluice plan --measure`
   Planned planned;
   Budget budget;
   std::unique_ptr<Ledger> samples;

@@ -41,7 +41,7 @@ class Finder {
                  {"plan.layout", quoted(layout())},
                  {"budget.compute_threads", fmt::to_string(threads())},
                  {"budget.host_ram", fmt::to_string(session_.budget.host_ram)}};
-    out_.rows.push_back({"as planned", {}, Learnt::same, batch_});
+    out_.rows.push_back({"as planned", {}, Learnt::same, batch_, plan_});
     microbatches();
     checkpointing();
     precisions();
@@ -54,7 +54,17 @@ class Finder {
  private:
   void add(Keys keys, Learnt learnt) {
     std::string text = keys.front().first + " = " + keys.front().second;
-    out_.rows.push_back({std::move(text), std::move(keys), learnt, batch_});
+    out_.rows.push_back({std::move(text), std::move(keys), learnt, batch_, {}});
+  }
+  void add_microbatch(std::int64_t clips) {
+    add({{"batch.microbatch", fmt::to_string(clips)}}, Learnt::rounding);
+    out_.rows.back().plan = plan_;
+    out_.rows.back().plan->microbatch = clips;
+  }
+  void add_checkpointing(bool all) {
+    add({{"plan.checkpoint", all ? "true" : "false"}}, Learnt::same);
+    out_.rows.back().plan = plan_;
+    out_.rows.back().plan->checkpointing = {all, {}};
   }
   void leave_out(const std::string& what, const std::string& why) { out_.left_out.push_back(what + ": " + why); }
 
@@ -75,7 +85,7 @@ class Finder {
     if (batch_ == 1) return;
     if (const auto because = uncut_because(); !because.empty()) return leave_out("batch.microbatch", because);
     for (std::int64_t at = batch_;; at = (at + 1) / 2) {
-      if (at != plan_.microbatch) add({{"batch.microbatch", fmt::to_string(at)}}, Learnt::rounding);
+      if (at != plan_.microbatch) add_microbatch(at);
       if (at == 1) return;
     }
   }
@@ -85,8 +95,8 @@ class Finder {
     if (segments.empty()) return leave_out("plan.checkpoint", "the model names no segments");
     const auto outermost = std::count_if(segments.begin(), segments.end(), [](const std::string& path) { return path.find('/') == std::string::npos; });
     const bool all = plan_.checkpointing.all || static_cast<std::ptrdiff_t>(plan_.checkpointing.names.size()) == outermost;
-    if (plan_.checkpointing.any()) add({{"plan.checkpoint", "false"}}, Learnt::same);
-    if (!all) add({{"plan.checkpoint", "true"}}, Learnt::same);
+    if (plan_.checkpointing.any()) add_checkpointing(false);
+    if (!all) add_checkpointing(true);
   }
 
   void precisions() {

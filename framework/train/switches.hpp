@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +25,7 @@ struct Switch {
   Keys keys;         // that differ from the plan
   Learnt learnt = Learnt::same;
   std::int64_t batch = 1;  // clips of a step
+  std::optional<TrainingPlan> plan{};  // where the planner could choose it by itself
 };
 
 struct Switches {
