@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <numeric>
 #include <system_error>
 #include <vector>
 
@@ -35,9 +36,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-// After one that warms up: a few, more where they are short, fewer where they take long.
+// After one that warms up: a few, more where they are short or others disturb them, fewer where they take long.
 constexpr std::size_t few_steps = 3, most_steps = 30;
-constexpr double a_while = 1, long_enough = 60;  // seconds
+constexpr double a_while = 1, patience = 15, long_enough = 60;  // seconds
 
 Json to_json(const MeasuredSteps& found) {
   return {{"fits", found.fits}, {"peak_resident", found.peak_resident}, {"seconds", found.seconds}, {"steps", found.steps}, {"waited", found.waited}, {"smallest", found.smallest}, {"why", found.why}};
@@ -47,16 +48,16 @@ MeasuredSteps from_json(const Json& json) {
   return {json.at("fits"), json.at("peak_resident"), json.at("seconds"), json.at("steps"), json.at("waited"), json.at("smallest"), json.at("why")};
 }
 
-// Seconds that a thread of this process was ready to run and had no processor, the most of all; 0 where the kernel does not say.
-double longest_wait() {
-  double longest = 0;
+// Seconds that threads of this process were ready to run and had no processor, all together; 0 where the kernel does not say.
+double waited_so_far() {
+  double all = 0;
   std::error_code ignored;
   for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task", ignored)) {
     std::ifstream file(thread.path() / "schedstat");
     double ran = 0, waited = 0;
-    if (file >> ran >> waited) longest = std::max(longest, waited * 1e-9);
+    if (file >> ran >> waited) all += waited * 1e-9;
   }
-  return longest;
+  return all;
 }
 
 double median(std::vector<double> values) {
@@ -108,6 +109,40 @@ class StepsOverZeros {
   std::vector<std::function<Microbatch()>> microbatches_;
 };
 
+// Times of steps. Those that others disturbed count only where there are no others.
+class Timing {
+ public:
+  void add(double seconds, double waited) {
+    all_.add(seconds, waited);
+    if (waited <= busy * seconds) calm_.add(seconds, waited);
+  }
+  [[nodiscard]] bool enough() const {
+    const std::size_t count = all_.seconds.size();
+    const double so_far = all_.sum();
+    if (count == 0) return false;
+    if (so_far >= long_enough || count >= most_steps) return true;
+    return count >= few_steps && so_far >= a_while && (calm_.seconds.size() >= few_steps || so_far >= patience);
+  }
+  void write(MeasuredSteps& found) const {
+    const Steps& steps = calm_.seconds.empty() ? all_ : calm_;
+    found.seconds = median(steps.seconds);
+    found.waited = steps.waited / steps.sum();
+    found.steps = static_cast<int>(steps.seconds.size());
+  }
+
+ private:
+  struct Steps {
+    std::vector<double> seconds;
+    double waited = 0;  // seconds of all
+    void add(double one, double of_it) {
+      seconds.push_back(one);
+      waited += of_it;
+    }
+    [[nodiscard]] double sum() const { return std::accumulate(seconds.begin(), seconds.end(), 0.0); }
+  };
+  Steps all_, calm_;
+};
+
 MeasuredSteps measure(Session& session, Housekeeping& housekeeping) {
   MeasuredSteps found;
   found.smallest = session.budget.smallest;
@@ -115,21 +150,17 @@ MeasuredSteps measure(Session& session, Housekeeping& housekeeping) {
   CappedAllocator::install().trim();
   malloc_trim(0);
   static_cast<void>(reset_peak_resident());  // where the kernel does not allow it, the start counts too
-  std::vector<double> seconds;
-  const Stopwatch all;
-  const auto go_on = [&] { return seconds.empty() || (all.seconds() < long_enough && (seconds.size() < few_steps || (seconds.size() < most_steps && all.seconds() < a_while))); };
   steps.take();
-  const auto waited_before = longest_wait();
-  const Stopwatch timed;
-  while (go_on()) {
+  Timing timing;
+  while (!timing.enough()) {
+    const double waited = waited_so_far();
     const Stopwatch one;
     steps.take();
-    seconds.push_back(one.seconds());
+    const double seconds = one.seconds();
+    timing.add(seconds, std::clamp(waited_so_far() - waited, 0.0, seconds));
   }
-  found.waited = (longest_wait() - waited_before) / timed.seconds();
   found.peak_resident = peak_resident_bytes();
-  found.seconds = median(seconds);
-  found.steps = static_cast<int>(seconds.size());
+  timing.write(found);
   found.fits = true;
   return found;
 }

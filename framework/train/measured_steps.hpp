@@ -17,14 +17,18 @@
 
 namespace sluice {
 
+// A share of waiting from which on a time says little: threads wait for each other after every kernel.
+inline constexpr double busy = 0.1;
+
 struct MeasuredSteps {
   bool fits = false;
   std::uint64_t peak_resident = 0;  // bytes, of the process while it trained
   double seconds = 0;               // a step: the median of those after the first
   int steps = 0;                    // that were timed
-  double waited = 0;                // share of that time in which a thread waited for a processor that others had
+  double waited = 0;                // share of that time in which threads waited for a processor that others had
   std::uint64_t smallest = 0;       // the least host_ram that works; 0: not known
   std::string why{};                // where it does not fit, or could not be measured
+  [[nodiscard]] bool disturbed() const { return waited > busy; }
 };
 
 struct ChildOptions {

@@ -16,8 +16,6 @@ namespace {
 const char* word_of(Learnt learnt) { return learnt == Learnt::same ? "same" : learnt == Learnt::rounding ? "rounding" : "changes"; }
 const char* text_of(Learnt learnt) { return learnt == Learnt::same ? "the same, bit for bit" : learnt == Learnt::rounding ? "the same up to rounding" : "something else"; }
 
-constexpr double busy = 0.1;  // from here on times say little: threads wait for each other after every kernel
-
 double seconds_a_clip(const MeasuredSwitch& row) { return row.found.seconds / static_cast<double>(row.what.batch); }
 
 }  // namespace
@@ -45,7 +43,7 @@ std::vector<MeasuredSwitch> measure_switches(const Switches& switches, const Tra
 std::size_t add_times(const std::vector<MeasuredSwitch>& rows, StepTimes& times) {
   std::size_t added = 0;
   for (const auto& row : rows) {
-    if (!row.what.plan || !row.found.fits || row.found.waited > busy) continue;
+    if (!row.what.plan || !row.found.fits || row.found.disturbed()) continue;
     times.add(row.what.plan->microbatch, row.what.plan->checkpointing, row.found.seconds);
     ++added;
   }
@@ -87,6 +85,7 @@ std::string SwitchTable::heading() const {
 std::string SwitchTable::line(const MeasuredSwitch& row) {
   const bool planned = row.what.keys.empty();
   if (planned) first_ = row;
+  disturbed_ = disturbed_ || row.found.disturbed();
   waited_ = std::max(waited_, row.found.waited);
   const std::string from = row.found.smallest > 0 ? bytes_to_write(row.found.smallest) : "-";
   const std::string front = fmt::format("{} {:<{}}", planned ? "*" : " ", row.what.text, width_);
@@ -97,14 +96,14 @@ std::string SwitchTable::line(const MeasuredSwitch& row) {
     of_memory = fmt::format("{:.2f}", static_cast<double>(row.found.peak_resident) / static_cast<double>(first_->found.peak_resident));
     of_time = fmt::format("{:.2f}", seconds_a_clip(row) / seconds_a_clip(*first_));
   }
-  return fmt::format("{}  {:>9}  {:>7}  {:>8}  {:>7}  {:>13}  {}\n", front, format_bytes(row.found.peak_resident), of_memory, format_duration(row.found.seconds) + (row.found.waited > busy ? "?" : ""), of_time, from,
+  return fmt::format("{}  {:>9}  {:>7}  {:>8}  {:>7}  {:>13}  {}\n", front, format_bytes(row.found.peak_resident), of_memory, format_duration(row.found.seconds) + (row.found.disturbed() ? "?" : ""), of_time, from,
                      planned ? "" : text_of(row.what.learnt));
 }
 
 std::string SwitchTable::footing() const {
   std::string text = "  memory: resident peak of the process without the samples ahead; a clip: time of a clip as a share of the plan's; host_ram from: the least budget that takes it\n";
   for (const auto& line : switches_.left_out) text += "  left out: " + line + "\n";
-  if (waited_ > busy) text += fmt::format("  ?: other programs were busy, and a thread waited for a processor for up to {:.0f} % of the time: too long, measure again when they are done\n", 100 * waited_);
+  if (disturbed_) text += fmt::format("  ?: other programs were busy, and threads waited for a processor for up to {:.0f} % of the time: too long, measure again when they are done\n", 100 * waited_);
   return text;
 }
 

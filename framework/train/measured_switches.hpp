@@ -45,6 +45,7 @@ class SwitchTable {
   std::size_t width_ = 0;
   std::optional<MeasuredSwitch> first_;
   double waited_ = 0;
+  bool disturbed_ = false;
 };
 
 }  // namespace sluice

@@ -1,10 +1,13 @@
 // `sluice plan --measure`: a row for each switch, each measured in a process of its own, whatever becomes of that process.
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <map>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 
+#include "framework/state/hash.hpp"
 #include "tests/runs/synthetic_run.hpp"
 
 using namespace sluice::testing;
@@ -36,6 +39,30 @@ std::map<pid_t, std::string> children_of(pid_t parent) {
     if (text_of_file(entry.path() / "status").find("PPid:\t" + std::to_string(parent) + "\n") != std::string::npos) found[std::stoi(name)] = text_of_file(entry.path() / "cmdline");
   }
   return found;
+}
+
+// Measurements of other tests, and of whoever runs them, are not these.
+class OwnCache {
+ public:
+  explicit OwnCache(const fs::path& folder) {
+    if (const char* before = std::getenv("XDG_CACHE_HOME")) before_ = before;
+    setenv("XDG_CACHE_HOME", (folder / "cache").c_str(), 1);
+  }
+  ~OwnCache() {
+    if (before_) setenv("XDG_CACHE_HOME", before_->c_str(), 1);
+    else unsetenv("XDG_CACHE_HOME");
+  }
+  OwnCache(const OwnCache&) = delete;
+  OwnCache& operator=(const OwnCache&) = delete;
+
+ private:
+  std::optional<std::string> before_;
+};
+
+fs::path file_like(const fs::path& folder, const std::string& beginning) {
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.path().filename().string().starts_with(beginning)) return entry.path();
+  return {};
 }
 
 struct Rows {
@@ -81,6 +108,7 @@ Rows measure(const fs::path& file, const fs::path& folder, std::vector<std::stri
 // Catches: a row that is missing or measures another switch than it names, bytes beyond the budget that is named for it.
 TEST_CASE("a row for each switch, with bytes, seconds, the least budget, and what is learnt") {
   const ScratchFolder folder;
+  const OwnCache cache(folder.path());
   const auto file = write_pipeline(folder.path(), large_clips());
   const Rows rows = measure(file, folder.path());
   const std::uint64_t planned = rows["as planned"]["peak_resident"];
@@ -105,6 +133,33 @@ TEST_CASE("a row for each switch, with bytes, seconds, the least budget, and wha
   CHECK(rows["batch.size = 8"]["result"] == "changes");
   CHECK(rows["batch.size = 8"]["keys"] == nlohmann::json{{"batch.size", 8}, {"batch.microbatch", 8}});
   CHECK_FALSE(fs::exists(folder.path() / "runs"));  // nothing is saved
+  // Times are kept for later plans, unless other programs were at work.
+  const bool undisturbed = rows["as planned"]["waited"].get<double>() <= 0.1 || rows["batch.microbatch = 4"]["waited"].get<double>() <= 0.1;
+  if (undisturbed) CHECK(file_like(folder.path() / "cache/sluice", "times-") != fs::path());
+}
+
+// Catches: measured times that are not followed, or that are compared with what nobody measured.
+TEST_CASE("a plan follows measured times, where there is one for all that fits") {
+  const ScratchFolder folder;
+  const OwnCache cache(folder.path());
+  const auto file = write_pipeline(folder.path(), large_clips());
+  const auto plan = [&] {
+    const Finished run = run_sluice({"plan", file, "--json"}, folder.path());
+    INFO(run.err);
+    REQUIRE(run.code == 0);
+    return nlohmann::json::parse(run.out);
+  };
+  CHECK(plan()["plan"]["microbatch"] == 16);
+  // As sluice would write it: the key is that of the memory that was measured.
+  const std::string key = nlohmann::json::parse(text_of_file(file_like(folder.path() / "cache/sluice", "needs-")))["key"].get<std::string>().replace(0, 1, "1");
+  const auto write_times = [&](const nlohmann::json& plain) {
+    std::ofstream(folder.path() / "cache/sluice" / ("times-" + sluice::hash_of(key) + ".json")) << nlohmann::json{{"key", key}, {"plain", plain}, {"again", nlohmann::json::array()}};
+  };
+  write_times({{1, 9.0}, {4, 1.0}, {8, 1.5}, {16, 2.0}});
+  CHECK(plan()["plan"]["microbatch"] == 4);
+  CHECK(plan()["why"] == "4 at a time cost the least time of all that fits, as measured here, nothing is computed twice");
+  write_times({{2, 1.2}, {4, 1.0}, {16, 2.0}});  // none of a single clip, which fits too
+  CHECK(plan()["plan"]["microbatch"] == 16);
 }
 
 // Catches: a switch that does not fit, or whose process dies, and takes the others with it; a number that then does not work.
