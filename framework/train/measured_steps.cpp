@@ -38,7 +38,7 @@ using Json = nlohmann::json;
 
 // After one that warms up: a few, more where they are short or others disturb them, fewer where they take long.
 constexpr std::size_t few_steps = 3, most_steps = 30;
-constexpr double a_while = 1, patience = 15, long_enough = 60;  // seconds
+constexpr double a_while = 1, patience = 6, long_enough = 60;  // seconds
 
 Json to_json(const MeasuredSteps& found) {
   return {{"fits", found.fits}, {"peak_resident", found.peak_resident}, {"seconds", found.seconds}, {"steps", found.steps}, {"waited", found.waited}, {"smallest", found.smallest}, {"why", found.why}};

@@ -166,20 +166,20 @@ TEST_CASE("a plan follows measured times, where there is one for all that fits")
 TEST_CASE("a switch that does not fit says what would be enough; one whose process is killed says so") {
   const ScratchFolder folder;
   const auto file = write_pipeline(folder.path(), large_clips());
-  const Finished plan = run_sluice({"plan", file, "--json"}, folder.path());
+  const Finished plan = run_sluice({"plan", file, "--json", "batch.size=8"}, folder.path());
   REQUIRE(plan.code == 0);
   const std::uint64_t smallest = nlohmann::json::parse(plan.out)["smallest_host_ram"];
-  const Rows rows = measure(file, folder.path(), {"budget.host_ram=" + std::to_string(smallest + (4 << 20))}, "plan.layout=\"contiguous\"");
+  const Rows rows = measure(file, folder.path(), {"batch.size=8", "budget.host_ram=" + std::to_string(smallest + (4 << 20))}, "plan.layout=\"contiguous\"");
   CHECK(rows["as planned"]["fits"] == true);
-  const auto& whole = rows["batch.microbatch = 16"];
+  const auto& whole = rows["batch.microbatch = 8"];
   CHECK(whole["fits"] == false);
   CHECK(whole["why"].get<std::string>().starts_with("needs "));
   const std::uint64_t enough = whole["smallest_host_ram"];
   CHECK(enough > smallest);
-  std::vector<std::string> with{"train", file, "run.epochs=1"};
+  std::vector<std::string> with{"train", file, "run.epochs=1", "batch.size=8"};
   const nlohmann::json as_planned = rows.json["plan"]["checkpoint"];
   with.push_back("plan.checkpoint=" + (as_planned.empty() ? std::string("false") : as_planned.dump()));
-  with.push_back("batch.microbatch=16");
+  with.push_back("batch.microbatch=8");
   auto below = with;
   with.push_back("budget.host_ram=" + std::to_string(enough));
   below.push_back("budget.host_ram=" + std::to_string(enough - 1));
@@ -192,7 +192,7 @@ TEST_CASE("a switch that does not fit says what would be enough; one whose proce
   const auto& killed = rows["plan.layout = \"contiguous\""];
   CHECK(killed["fits"] == false);
   CHECK(killed["why"] == "killed (SIGKILL), as a system does that is short of memory");
-  CHECK(rows["batch.size = 8"].contains("fits"));  // those after it are there
+  CHECK(rows["batch.size = 4"].contains("fits"));  // those after it are there
 }
 
 // Catches: rows for what batch norm does not allow, a table that nobody can read; a child that goes on when its parent is gone.
@@ -200,7 +200,7 @@ TEST_CASE("batch norm over the batch: a table without microbatches; no child out
   const ScratchFolder folder;
   const auto file = write_pipeline(folder.path(), large_clips("\"batch\""));
   for (const int signal : {SIGTERM, SIGKILL}) {
-    SluiceProcess sluice({"plan", file, "--measure"}, folder.path());
+    SluiceProcess sluice({"plan", file, "--measure", "batch.size=8"}, folder.path());
     pid_t child = -1;
     while (child < 0 && sluice.look()) {
       for (const auto& [pid, command] : children_of(sluice.pid()))
@@ -219,11 +219,38 @@ TEST_CASE("batch norm over the batch: a table without microbatches; no child out
     }
     CHECK(left.empty());
   }
-  const Finished run = run_sluice({"plan", file, "--measure"}, folder.path());
+  const Finished run = run_sluice({"plan", file, "--measure", "batch.size=8"}, folder.path());
   REQUIRE(run.code == 0);
   INFO(run.out);
-  CHECK(run.out.find("batch.microbatch = 8 ") == std::string::npos);
+  CHECK(run.out.find("\n  batch.microbatch = ") == std::string::npos);
   CHECK(run.out.find("left out: batch.microbatch: batch norm over the whole batch keeps it in one piece") != std::string::npos);
-  for (const auto* row : {"\n* as planned  ", "\n  plan.checkpoint = true  ", "\n  plan.layout = \"contiguous\"  ", "\n  batch.size = 8  "}) CHECK(run.out.find(row) != std::string::npos);
+  for (const auto* row : {"\n* as planned  ", "\n  plan.checkpoint = true  ", "\n  plan.layout = \"contiguous\"  ", "\n  batch.size = 4  "}) CHECK(run.out.find(row) != std::string::npos);
   CHECK(run.out.find("the same, bit for bit\n") != std::string::npos);
+}
+
+// Catches: a row for checkpointing where nothing can be computed twice, and a plan that does not say what would allow it.
+TEST_CASE("a model that names no segments: what naming them would save at most, and no row for it") {
+  const ScratchFolder folder;
+  std::string text = synthetic_pipeline;
+  const std::string network = "{ plugin = \"backbone.r3d\", depth = 10, width = 8 }", schedule = "[schedule]\nplugin = \"schedule.cosine\"\nwarmup = 0.1\n";
+  text.replace(text.find(network), network.size(), "{ plugin = \"backbone.beside_pass\", segments = false }");
+  text.erase(text.find(schedule), schedule.size());
+  const Finished run = run_sluice({"plan", write_pipeline(folder.path(), text), "--measure", "batch.size=2", "budget.compute_threads=1"}, folder.path());
+  INFO(run.out << run.err);
+  REQUIRE(run.code == 0);
+  CHECK(run.out.find("What it would save: of 4 blocks of like size at most ") != std::string::npos);
+  CHECK(run.out.find("left out: plan.checkpoint: the model names no segments\n") != std::string::npos);
+  CHECK(run.out.find("\n  plan.checkpoint = ") == std::string::npos);
+}
+
+// Catches: steps of whole clips that are taken for a run that never takes one.
+TEST_CASE("a pipeline of long clips is refused, with what to do instead") {
+  const ScratchFolder folder;
+  const Finished run = run_sluice({"plan", fs::path(SLUICE_SOURCE_DIR) / "pipelines/long_video.toml", "--measure", "data.root=" + (folder.path() / "order6").string(), "data.train=12", "data.val=2",
+                                   "data.frames=200", "plan.chunk=64", "run.device=cpu"},
+                                  folder.path());
+  INFO(run.err);
+  CHECK(run.code == 2);
+  CHECK(run.err.find("--measure takes steps of whole clips, and this pipeline's go through in chunks of 64 frames") != std::string::npos);
+  CHECK(run.err.find("plan.chunk=N") != std::string::npos);
 }
