@@ -165,6 +165,7 @@ TEST_CASE("a plan follows measured times, where there is one for all that fits")
 // Catches: a switch that does not fit, or whose process dies, and takes the others with it; a number that then does not work.
 TEST_CASE("a switch that does not fit says what would be enough; one whose process is killed says so") {
   const ScratchFolder folder;
+  const OwnCache cache(folder.path());
   const auto file = write_pipeline(folder.path(), large_clips());
   const Finished plan = run_sluice({"plan", file, "--json", "batch.size=8"}, folder.path());
   REQUIRE(plan.code == 0);
@@ -198,6 +199,7 @@ TEST_CASE("a switch that does not fit says what would be enough; one whose proce
 // Catches: rows for what batch norm does not allow, a table that nobody can read; a child that goes on when its parent is gone.
 TEST_CASE("batch norm over the batch: a table without microbatches; no child outlives the command") {
   const ScratchFolder folder;
+  const OwnCache cache(folder.path());
   const auto file = write_pipeline(folder.path(), large_clips("\"batch\""));
   for (const int signal : {SIGTERM, SIGKILL}) {
     SluiceProcess sluice({"plan", file, "--measure", "batch.size=8"}, folder.path());
@@ -231,6 +233,7 @@ TEST_CASE("batch norm over the batch: a table without microbatches; no child out
 // Catches: a row for checkpointing where nothing can be computed twice, and a plan that does not say what would allow it.
 TEST_CASE("a model that names no segments: what naming them would save at most, and no row for it") {
   const ScratchFolder folder;
+  const OwnCache cache(folder.path());
   std::string text = synthetic_pipeline;
   const std::string network = "{ plugin = \"backbone.r3d\", depth = 10, width = 8 }", schedule = "[schedule]\nplugin = \"schedule.cosine\"\nwarmup = 0.1\n";
   text.replace(text.find(network), network.size(), "{ plugin = \"backbone.beside_pass\", segments = false }");
@@ -246,6 +249,7 @@ TEST_CASE("a model that names no segments: what naming them would save at most, 
 // Catches: steps of whole clips that are taken for a run that never takes one.
 TEST_CASE("a pipeline of long clips is refused, with what to do instead") {
   const ScratchFolder folder;
+  const OwnCache cache(folder.path());
   const Finished run = run_sluice({"plan", fs::path(SLUICE_SOURCE_DIR) / "pipelines/long_video.toml", "--measure", "data.root=" + (folder.path() / "order6").string(), "data.train=12", "data.val=2",
                                    "data.frames=200", "plan.chunk=64", "run.device=cpu"},
                                   folder.path());
