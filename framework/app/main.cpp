@@ -77,6 +77,7 @@ int run(int argc, char** argv) {
   app::add_check(app, action);
   app::add_plan(app, action);
   app::add_check_kernels(app, action);
+  app::add_measure_plan(app, action);
   app::add_inspect(app, action);
   app::add_plugins(app, action);
   app::add_new(app, action);

@@ -1,4 +1,4 @@
-// train, eval, predict, check, plan: the verbs behind libsluice_train.so.
+// train, eval, predict, check, plan, and what they start as children: the verbs behind libsluice_train.so.
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
@@ -6,6 +6,7 @@
 
 #include "framework/app/train_library.hpp"
 #include "framework/app/verbs.hpp"
+#include "framework/base/child_process.hpp"
 
 namespace sluice::app {
 namespace {
@@ -18,6 +19,14 @@ struct Verb {
   PipelineArguments arguments;
 };
 
+// FILE and its options, as a child is to be given them.
+std::vector<std::string> words_of(const PipelineArguments& arguments) {
+  std::vector<std::string> words{arguments.file};
+  for (const auto& overlay : arguments.with) words.insert(words.end(), {"--with", overlay.string()});
+  if (!arguments.plan.empty()) words.insert(words.end(), {"--plan", arguments.plan});
+  return words;
+}
+
 Action action_of(const std::shared_ptr<Verb>& verb) {
   return [verb] {
     if (verb->request.debug) {
@@ -28,6 +37,7 @@ Action action_of(const std::shared_ptr<Verb>& verb) {
     }
     auto loaded = load(verb->arguments);
     verb->request.overrides = verb->arguments.overrides;
+    verb->request.pipeline_words = words_of(verb->arguments);
     return run_behind(verb->request, loaded);
   };
 }
@@ -47,7 +57,27 @@ void add_plan_option(CLI::App& verb, PipelineArguments& arguments) {
 void add_check_kernels(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("check-kernels", "What a training in bf16 or fp16 starts as a child: kernels from standard input, their errors to standard output");
   command->group("");  // nothing for people
-  command->callback([&action] { action = check_kernels; });
+  command->callback([&action] {
+    action = [] {
+      end_with_parent();
+      return check_kernels();
+    };
+  });
+}
+
+void add_measure_plan(CLI::App& app, Action& action) {
+  const auto verb = make(TrainRequest::Verb::measure_plan);
+  verb->request.json = true;  // nothing but the result on standard output
+  auto* command = app.add_subcommand("measure-plan", "What sluice plan --measure starts as a child for each switch: a few steps over zeros, their memory and time to standard output");
+  command->group("");  // nothing for people
+  add_pipeline_arguments(*command, verb->arguments);
+  add_plan_option(*command, verb->arguments);
+  command->callback([verb, &action] {
+    action = [run = action_of(verb)] {
+      end_with_parent();
+      return run();
+    };
+  });
 }
 
 void add_train(CLI::App& app, Action& action) {
@@ -99,6 +129,7 @@ void add_plan(CLI::App& app, Action& action) {
   add_pipeline_arguments(*command, verb->arguments);
   add_plan_option(*command, verb->arguments);
   command->add_flag("--json", verb->request.json, "plan, accounts, segments and smallest budget in bytes as one JSON object");
+  command->add_flag("--measure", verb->request.measure, "then train a few steps for each switch (microbatch, checkpointing, precision, layout, threads, batch), each in a process of its own: a table of memory and time; takes minutes");
   command->footer("Example: sluice plan pipelines/motion8.toml budget.host_ram=512MiB");
   command->callback([verb, &action] { action = action_of(verb); });
 }

@@ -21,6 +21,7 @@ void add_predict(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
 void add_check_kernels(CLI::App& app, Action& action);
+void add_measure_plan(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_plugins(CLI::App& app, Action& action);
 void add_new(CLI::App& app, Action& action);

@@ -5,8 +5,6 @@
 
 #include <fmt/format.h>
 
-#include <sluice/error.hpp>
-
 #include "framework/base/bytes.hpp"
 
 namespace sluice {
@@ -36,12 +34,10 @@ Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std
   if (host_ram < budget.smallest) {
     budget.table += line("samples", needs.smallest_samples, needs.what_samples.empty() ? "the least" : "the least: " + needs.what_samples);
     budget.table += line("together", budget.smallest, "");
-    throw Error(Code::configuration,
-                fmt::format("the budget is too small: host_ram is {}, and this pipeline needs {}\n{}", format_bytes(host_ram),
-                            format_bytes(budget.smallest), budget.table),
-                fmt::format("set host_ram = \"{}\" (at least {} bytes), or need less: a smaller batch.size, fewer or smaller frames",
-                            bytes_to_write(budget.smallest), budget.smallest),
-                where);
+    throw BudgetError(budget.smallest, fmt::format("the budget is too small: host_ram is {}, and this pipeline needs {}\n{}", format_bytes(host_ram), format_bytes(budget.smallest), budget.table),
+                      fmt::format("set host_ram = \"{}\" (at least {} bytes), or need less: a smaller batch.size, fewer or smaller frames", bytes_to_write(budget.smallest), budget.smallest),
+                      where);
+
   }
   const auto left = host_ram - others;
   budget.useful = std::max(needs.useful_samples, needs.smallest_samples);

@@ -11,6 +11,9 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <utility>
+
+#include <sluice/error.hpp>
 
 #include "framework/memory/ledger.hpp"
 
@@ -36,7 +39,18 @@ struct Budget {
   std::string table{};         // an account a line
 };
 
-// Throws Error(Code::configuration) with the table and the smallest budget when host_ram is below it.
+// A host_ram that is too small, with the one that is enough.
+class BudgetError : public Error {
+ public:
+  BudgetError(std::uint64_t smallest, std::string what, std::string hint, std::string where)
+      : Error(Code::configuration, std::move(what), std::move(hint), std::move(where)), smallest_(smallest) {}
+  [[nodiscard]] std::uint64_t smallest() const noexcept { return smallest_; }
+
+ private:
+  std::uint64_t smallest_;
+};
+
+// Throws BudgetError with the table and the smallest budget when host_ram is below it.
 [[nodiscard]] Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std::string& where);
 
 }  // namespace sluice

@@ -12,6 +12,7 @@
 #include "framework/train/evaluation_run.hpp"
 #include "framework/train/housekeeping.hpp"
 #include "framework/train/kernel_audit.hpp"
+#include "framework/train/measured_steps.hpp"
 #include "framework/train/saved_tensors.hpp"
 #include "framework/train/threads.hpp"
 #include "framework/train/training_run.hpp"
@@ -25,6 +26,7 @@ int dispatch(const sluice::TrainRequest& request, sluice::Housekeeping& housekee
   if (request.verb == Verb::eval) return sluice::run_evaluation(request, housekeeping, reporter);
   if (request.verb == Verb::predict) return sluice::run_prediction(request, housekeeping, reporter);
   if (request.verb == Verb::plan) return sluice::run_plan(request, housekeeping, reporter);
+  if (request.verb == Verb::measure_plan) return sluice::measure_plan_in_child(request, housekeeping, reporter);
   if (request.verb == Verb::doctor) return sluice::run_preflight(request, housekeeping, reporter);
   return sluice::run_check(request, housekeeping, reporter);
 }

@@ -28,7 +28,7 @@ struct Preflight {
 };
 
 struct TrainRequest {
-  enum class Verb { train, eval, predict, check, plan, doctor } verb = Verb::train;
+  enum class Verb { train, eval, predict, check, plan, measure_plan, doctor } verb = Verb::train;
   const Pipeline* pipeline = nullptr;
   Registry* registry = nullptr;
   std::vector<std::string> overrides;  // as typed, for the record in the run's folder
@@ -39,6 +39,8 @@ struct TrainRequest {
   std::vector<std::string> videos;     // predict
   std::int64_t top = 5;                // predict: labels a video
   bool json = false;
+  bool measure = false;                // plan: what each switch does, measured
+  std::vector<std::string> pipeline_words{};  // plan: FILE and its options as typed, without `overrides`, for a child that measures
   bool quiet = false;
   Preflight* preflight = nullptr;      // doctor: filled in
 };

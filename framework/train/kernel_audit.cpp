@@ -1,14 +1,6 @@
 // The child answers a line a kernel, so where it dies is known: that kernel is not trusted, and another child goes on behind it.
 #include "framework/train/kernel_audit.hpp"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -29,13 +21,12 @@
 #include <sluice/error.hpp>
 
 #include "framework/base/bytes.hpp"
+#include "framework/base/child_process.hpp"
 #include "framework/base/log.hpp"
 #include "framework/state/files.hpp"
 #include "framework/state/hash.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/threads.hpp"
-
-extern char** environ;
 
 namespace sluice {
 namespace {
@@ -107,78 +98,6 @@ class Verdicts {
   std::map<std::string, KernelErrors> known_;
 };
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  ~Descriptor() { reset(); }
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  void reset() {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  }
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-// A child at work, ended when this goes.
-class Child {
- public:
-  Child(const AuditOptions& options, const std::string& input) {
-    Descriptor in(::memfd_create("kernels", MFD_CLOEXEC));
-    int ends[2] = {-1, -1};
-    if (in.get() < 0 || ::write(in.get(), input.data(), input.size()) != static_cast<ssize_t>(input.size()) || ::lseek(in.get(), 0, SEEK_SET) != 0 || ::pipe2(ends, O_CLOEXEC) != 0) return;
-    lines_.emplace(ends[0]);
-    const Descriptor out(ends[1]);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, in.get(), STDIN_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, out.get(), STDOUT_FILENO);
-    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    const std::string program = options.program.string();
-    std::vector<std::string> words{program};
-    words.insert(words.end(), options.arguments.begin(), options.arguments.end());
-    std::vector<char*> arguments;
-    for (auto& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    if (::posix_spawn(&pid_, program.c_str(), &actions, nullptr, arguments.data(), environ) != 0) pid_ = -1;
-    posix_spawn_file_actions_destroy(&actions);
-  }
-  ~Child() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-    }
-  }
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
-
-  // Nothing when the child is gone, or silent for longer.
-  std::optional<std::string> line(double seconds) {
-    for (;;) {
-      if (const auto end = text_.find('\n'); end != std::string::npos) {
-        std::string line = text_.substr(0, end);
-        text_.erase(0, end + 1);
-        return line;
-      }
-      if (pid_ <= 0) return std::nullopt;
-      pollfd waiting{lines_->get(), POLLIN, 0};
-      const int ready = ::poll(&waiting, 1, static_cast<int>(seconds * 1000));
-      if (ready < 0 && errno == EINTR) continue;
-      char buffer[4096];
-      const auto count = ready > 0 ? ::read(lines_->get(), buffer, sizeof buffer) : 0;
-      if (count <= 0) return std::nullopt;
-      text_.append(buffer, static_cast<std::size_t>(count));
-    }
-  }
-
- private:
-  pid_t pid_ = -1;
-  std::optional<Descriptor> lines_;
-  std::string text_;
-};
-
 // What a child takes beside its tensors: LibTorch, and code that oneDNN generates. 129 MiB were measured.
 constexpr std::uint64_t child_base = 160 * MiB, least_for_tensors = 16 * MiB;
 constexpr double longest_check = 120;  // seconds for one kernel
@@ -189,7 +108,7 @@ std::vector<KernelErrors> errors_of(const std::vector<KernelCall>& calls, const 
   while (found.size() < calls.size()) {
     Json input{{"threads", options.threads}, {"cap", options.child_memory - child_base}, {"calls", Json::array()}};
     for (std::size_t i = found.size(); i < calls.size(); ++i) input["calls"].push_back(calls[i].text());
-    Child child(options, input.dump());
+    ChildProcess child({.program = options.program, .arguments = options.arguments, .input = input.dump()});
     bool started = false;
     while (found.size() < calls.size()) {
       if (options.progress) options.progress(static_cast<double>(found.size()) / static_cast<double>(calls.size()));

@@ -28,32 +28,12 @@
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/kernel_audit.hpp"
 #include "framework/train/long_clip.hpp"
+#include "framework/train/loss_of_zeros.hpp"
 #include "framework/train/pass.hpp"
 #include "framework/train/step.hpp"
 
 namespace sluice {
 namespace {
-
-// Zeros may be no target that a loss takes; then the sum of all outputs stands for it, which keeps the same activations.
-class LossOfZeros final : public Loss {
- public:
-  explicit LossOfZeros(Loss& loss) : loss_(loss) {}
-  LossValue operator()(const Outputs& outputs, const Inputs& inputs, const Inputs& host) override {
-    try {
-      LossValue value = loss_(outputs, inputs, host);
-      if (value.weight > 0 && value.sum.defined()) return {value.sum, 1};
-    } catch (const Error&) {
-    }
-    LossValue value;
-    for (const auto& [name, tensor] : outputs)
-      if (tensor.is_floating_point()) value.sum = value.sum.defined() ? value.sum + tensor.sum() : tensor.sum();
-    value.weight = 1;
-    return value;
-  }
-
- private:
-  Loss& loss_;
-};
 
 // Random numbers that a network draws outside of its Pass come from the default generator.
 class SameRandomNumbers {

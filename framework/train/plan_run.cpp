@@ -1,12 +1,16 @@
-// plan: how a pipeline would train inside its budget, why so, and what another budget would change.
+// plan: how a pipeline would train inside its budget, why so, and what another budget would change; with --measure, what each switch does.
 #include <cstdio>
+#include <optional>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "framework/base/bytes.hpp"
 #include "framework/base/strings.hpp"
+#include "framework/train/capped_allocator.hpp"
 #include "framework/train/evaluation_run.hpp"
+#include "framework/train/measured_switches.hpp"
 #include "framework/train/session.hpp"
 
 namespace sluice {
@@ -23,7 +27,7 @@ Json to_json(const TrainingPlan& plan, const Session& session) {
   return json;
 }
 
-void print_json(const Session& session) {
+Json json_of(const Session& session) {
   const Planned& planned = session.planned;
   Json json{{"plan", to_json(planned.plan, session)}, {"why", planned.why}, {"host_ram", session.budget.host_ram}, {"smallest_host_ram", session.budget.smallest}};
   json["smallest_plan"] = to_json(planned.smallest, session);
@@ -40,7 +44,7 @@ void print_json(const Session& session) {
     row["again"] = step.again;
     json["steps"].push_back(std::move(row));
   }
-  fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
+  return json;
 }
 
 void print_segments(const Session& session) {
@@ -48,9 +52,11 @@ void print_segments(const Session& session) {
   if (!planned.model) return;
   const auto names = planned.model->segments();
   if (names.empty()) {
+    const auto most_saved = [&](std::uint64_t blocks) { return planned.needs.activations / blocks * (blocks - 1); };
     fmt::print("segments: the model names none, so it is one, and its {} of activations cannot be computed twice piece by piece.\n"
-               "  Naming its blocks would allow it: x = pass.segment(\"block1\", ..., x), or sluice::forward(sequential, \"layers\", x, pass); docs/plugins.md\n",
-               format_bytes(planned.needs.activations));
+               "  Naming its blocks would allow it: x = pass.segment(\"block1\", ..., x), or sluice::forward(sequential, \"layers\", x, pass); docs/plugins.md\n"
+               "  What it would save: of 4 blocks of like size at most {}, of 8 at most {}, for one of them is there at a time; and a step takes up to a third longer\n",
+               format_bytes(planned.needs.activations), format_bytes(most_saved(4)), format_bytes(most_saved(8)));
     return;
   }
   fmt::print("what the segments keep for the backward pass, {}\n", counted(static_cast<std::uint64_t>(planned.plan.microbatch), "clip"));
@@ -77,25 +83,50 @@ void print_steps(const Session& session) {
   }
 }
 
+void print_text(const Session& session) {
+  const Planned& planned = session.planned;
+  fmt::print("the plan: {}\n", planned.why);
+  fmt::print("  {:<14} {} of {} at a time\n", "training", planned.plan.microbatch, counted(static_cast<std::uint64_t>(session.pipeline.batch.size.value), "clip"));
+  if (planned.plan.chunk > 0) fmt::print("  {:<14} {} at a time, {} more on each side\n", "frames", planned.plan.chunk, session.chunking.halo);
+  fmt::print("  {:<14} {}\n", "computed twice", text_of(planned.plan.checkpointing));
+  if (session.eval_assembler) fmt::print("  {:<14} {} at a time\n", "evaluation", counted(static_cast<std::uint64_t>(planned.plan.eval_microbatch), "clip"));
+  fmt::print("host memory by account\n{}", session.budget.table);
+  print_segments(session);
+  print_steps(session);
+  fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch,
+             text_of(planned.smallest.checkpointing));
+}
+
+std::vector<MeasuredSwitch> print_measured(const Switches& switches, const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
+  SwitchTable table(switches);
+  fmt::print("{}", table.heading());
+  std::fflush(stdout);
+  auto rows = measure_switches(switches, request, housekeeping, reporter, [&](const MeasuredSwitch& row) {
+    fmt::print("{}", table.line(row));
+    std::fflush(stdout);
+  });
+  fmt::print("{}", table.footing());
+  return rows;
+}
+
 }  // namespace
 
 int run_plan(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
-  Session session(request, reporter, {.progress = [&] { housekeeping.progress(); }});
-  if (request.json) {
-    print_json(session);
-  } else {
-    const Planned& planned = session.planned;
-    fmt::print("the plan: {}\n", planned.why);
-    fmt::print("  {:<14} {} of {} at a time\n", "training", planned.plan.microbatch, counted(static_cast<std::uint64_t>(session.pipeline.batch.size.value), "clip"));
-    if (planned.plan.chunk > 0) fmt::print("  {:<14} {} at a time, {} more on each side\n", "frames", planned.plan.chunk, session.chunking.halo);
-    fmt::print("  {:<14} {}\n", "computed twice", text_of(planned.plan.checkpointing));
-    if (session.eval_assembler) fmt::print("  {:<14} {} at a time\n", "evaluation", counted(static_cast<std::uint64_t>(planned.plan.eval_microbatch), "clip"));
-    fmt::print("host memory by account\n{}", session.budget.table);
-    print_segments(session);
-    print_steps(session);
-    fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch,
-               text_of(planned.smallest.checkpointing));
+  std::optional<Session> session(std::in_place, request, reporter, Session::Options{.progress = [&] { housekeeping.progress(); }});
+  std::optional<Switches> switches;
+  if (request.measure) switches = switches_of(*session);
+  Json json;
+  if (request.json) json = json_of(*session);
+  else print_text(*session);
+  StepTimes times = session->step_times;
+  session.reset();  // what it holds is room for the children
+  CappedAllocator::install().trim();
+  if (switches) {
+    const auto rows = request.json ? measure_switches(*switches, request, housekeeping, reporter) : print_measured(*switches, request, housekeeping, reporter);
+    if (request.json) json["measured"] = to_json(rows);
+    if (add_times(rows, times) > 0) times.remember();
   }
+  if (request.json) fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
   std::fflush(stdout);
   return 0;
 }

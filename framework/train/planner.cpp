@@ -65,13 +65,14 @@ class Planner {
     for (int attempt = 0; known.model && attempt < 3; ++attempt) {
       const auto found = choose(known, not_above);
       if (!found) break;
-      TrainingPlan plan = found->plan;
+      TrainingPlan plan = found->found.plan;
       if (const auto needs = fit(plan, Room::least)) {
         out.plan = plan;
         out.needs = *needs;
+        by_measured_times_ = found->measured;
         break;
       }
-      not_above = found->peak - 1;  // the prediction was too low
+      not_above = found->found.peak - 1;  // the prediction was too low
     }
     out.smallest_needs.runtime = meter_.fixed().runtime;  // the passes after it may have shown more
     out.why = reason(out.plan);
@@ -232,25 +233,38 @@ class Planner {
   struct Found {
     TrainingPlan plan;
     std::uint64_t peak = 0;
-    double cost = 0;   // in time
     double again = 0;  // share of what is kept
   };
+  struct Cheapest {
+    Found found;
+    bool measured = false;  // by times that were measured
+  };
+  // The earlier of two that cost the same. Measured times count where there is one for each; a mixture with the formula would compare what cannot be.
+  [[nodiscard]] std::optional<Cheapest> cheapest(const std::vector<Found>& all) const {
+    const StepTimes* times = request_.times;
+    const bool measured = times && std::all_of(all.begin(), all.end(), [&](const Found& found) { return times->plain(found.plan.microbatch).has_value(); });
+    const auto cost = [&](const Found& found) {
+      return measured ? *times->plain(found.plan.microbatch) * (1 + times->twice() * found.again) : time_cost(found.plan.microbatch, limits_.batch, found.again);
+    };
+    const auto best = std::min_element(all.begin(), all.end(), [&](const Found& a, const Found& b) { return cost(a) < cost(b); });
+    return best == all.end() ? std::nullopt : std::optional(Cheapest{*best, measured});
+  }
   // The cheapest that leaves as many samples ahead as are useful; where that costs anything, one with fewer of them may be cheaper.
-  std::optional<Found> choose(const Known& known, std::uint64_t not_above) const {
-    std::optional<Found> best;
+  std::optional<Cheapest> choose(const Known& known, std::uint64_t not_above) const {
+    std::vector<Found> all;
     for (const Room how : {Room::useful, Room::least})
       for (const auto microbatch : limits_.microbatches) {
         if (microbatch > known.most) continue;
         const auto cap = std::min(room(least_evaluation(), how), not_above);
-        if (const auto found = choose(*known.model, microbatch, cap); found && (!best || found->cost < best->cost)) best = found;
+        if (auto found = choose(*known.model, microbatch, cap)) all.push_back(std::move(*found));
       }
-    return best;
+    return cheapest(all);
   }
   std::optional<Found> choose(const MemoryModel& model, std::int64_t microbatch, std::uint64_t cap) const {
     if (automatic()) {
       const auto choice = model.cheapest(microbatch, without_margin(cap));
       if (!choice) return std::nullopt;
-      return Found{with(microbatch, {false, choice->checkpointed}), with_margin(choice->peak), time_cost(microbatch, limits_.batch, choice->cost), choice->cost};
+      return Found{with(microbatch, {false, choice->checkpointed}), with_margin(choice->peak), choice->cost};
     }
     const Checkpointing checkpointing = pinned();
     const auto peak = with_margin(model.peak(microbatch, names_of(checkpointing, model)));
@@ -262,7 +276,7 @@ class Planner {
       if (checkpointing.all || checkpointing.names.contains(name)) again += bytes;
     }
     const double share = kept == 0 ? 0 : static_cast<double>(again) / static_cast<double>(kept);
-    return Found{with(microbatch, checkpointing), peak, time_cost(microbatch, limits_.batch, share), share};
+    return Found{with(microbatch, checkpointing), peak, share};
   }
 
   // The same training, or none, with as many clips at once in an evaluation as fit, at most a microbatch.
@@ -282,12 +296,14 @@ class Planner {
     out.model = *model;
     // From plenty of memory downwards: what is cheapest, and what is next where that no longer fits.
     for (std::uint64_t cap = no_limit;;) {
-      std::optional<Found> best;
+      std::vector<Found> all;
       for (const auto microbatch : limits_.microbatches)
-        if (const auto found = choose(*model, microbatch, cap); found && (!best || found->cost < best->cost)) best = found;
+        if (auto found = choose(*model, microbatch, cap)) all.push_back(std::move(*found));
+      const auto best = cheapest(all);
       if (!best) return;
-      out.steps.push_back({best->plan, taken(least_evaluation(), Room::least) + best->peak, best->again});
-      cap = best->peak - 1;
+      const Found& found = best->found;
+      out.steps.push_back({found.plan, taken(least_evaluation(), Room::least) + found.peak, found.again});
+      cap = found.peak - 1;
     }
   }
 
@@ -332,7 +348,7 @@ class Planner {
     if (const std::string because = whole_because(); !because.empty()) return because + twice(plan);
     const std::string text = plan.microbatch >= limits_.batch    ? limits_.microbatches.size() == 1 ? "the batch stays whole" : "the whole batch fits"
                        : limits_.microbatches.size() == 1 ? "the microbatch is pinned"
-                                                          : fmt::format("{} at a time cost the least time of all that fits", plan.microbatch);
+                                                          : fmt::format("{} at a time cost the least time of all that fits{}", plan.microbatch, by_measured_times_ ? ", as measured here" : "");
     return text + twice(plan);
   }
   [[nodiscard]] std::string twice(const TrainingPlan& plan) const {
@@ -345,6 +361,7 @@ class Planner {
   const PlanRequest& request_;
   PlanLimits limits_;
   std::optional<NeedsMeter::FewClips> few_;
+  bool by_measured_times_ = false;  // the plan was chosen
 };
 
 }  // namespace
@@ -353,6 +370,7 @@ Planned make_plan(NeedsMeter& meter, const PlanRequest& request) {
   Planner planner(meter, request);
   Planned planned = planner.plan();
   planned.limits = planner.limits();
+  planned.segments = meter.segments();
   planned.whole_because = planner.whole_because();
   return planned;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "framework/train/needs.hpp"
+#include "framework/train/step_times.hpp"
 #include "framework/train/training_plan.hpp"
 
 namespace sluice {
@@ -24,6 +25,7 @@ struct PlanRequest {
   std::uint64_t host_ram = 0;
   std::uint64_t reserve = 0;
   std::function<SampleRoom(std::int64_t eval_microbatch)> samples;
+  const StepTimes* times = nullptr;  // measured ones; null: a fixed formula stands for them
 };
 
 // What one budget more or less would lead to.
@@ -41,6 +43,7 @@ struct Planned {
   std::string why;             // in words
   PlanLimits limits{};         // with what the first pass showed
   std::string whole_because{};  // where what the model does beside its Pass keeps the batch whole
+  std::vector<std::string> segments{};  // of the model, by path
   std::optional<MemoryModel> model{};  // where there was something to choose
   std::vector<PlanStep> steps{};       // the plans worth choosing, the one with the most memory first; empty without a model
 };

@@ -369,6 +369,8 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   wanted.host_ram = host_ram;
   wanted.reserve = reserve_bytes(pipeline.budget.workers.value);
   wanted.samples = [&](std::int64_t eval_microbatch) { return SampleRoom{samples_for(eval_microbatch).smallest_samples, samples_for(eval_microbatch).useful_samples}; };
+  step_times = StepTimes(cache, needs_key(options));
+  wanted.times = &step_times;
   planned = make_plan(meter, wanted);
   if (meter.passes() > 0) reporter.progress("measuring what the network needs", 1);
   meter.remember();
@@ -392,10 +394,10 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     const std::uint64_t smallest = divide_budget(host_ram, all_of(planned.smallest, planned.smallest_needs), where).smallest;
     budget = divide_budget(host_ram, all_of(planned.plan, planned.needs), where);
     budget.smallest = smallest;
-  } catch (const Error& error) {
+  } catch (const BudgetError& error) {
     const auto& tensors = planned.smallest_needs;
     const std::uint64_t beside = tensors.base + tensors.runtime + tensors.parameters + tensors.optimizer + wanted.reserve + samples_for(planned.smallest.eval_microbatch).smallest_samples;
-    throw Error(error.code(), error.message(), error.hint() + smaller_hint(beside), error.where());
+    throw BudgetError(error.smallest(), error.message(), error.hint() + smaller_hint(beside), error.where());
   }
   CappedAllocator::install().set_cap(planned.needs.tensors() + budget.unused);
   samples = std::make_unique<Ledger>(budget.samples);

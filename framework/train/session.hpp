@@ -23,6 +23,7 @@
 #include "framework/train/out_of_memory.hpp"
 #include "framework/train/planner.hpp"
 #include "framework/train/run_state.hpp"
+#include "framework/train/step_times.hpp"
 
 namespace sluice {
 
@@ -59,6 +60,7 @@ class Session {
   std::vector<NamedMetric> metrics;
   Chunking chunking;  // off: clips go through whole
   std::unique_ptr<Assembler> train_assembler, eval_assembler;
+  StepTimes step_times;  // of this configuration, from `sluice plan --measure`
   Planned planned;
   Budget budget;
   std::unique_ptr<Ledger> samples;

@@ -76,6 +76,7 @@ class SluiceProcess {
   SluiceProcess(const SluiceProcess&) = delete;
   SluiceProcess& operator=(const SluiceProcess&) = delete;
 
+  [[nodiscard]] pid_t pid() const { return child_; }
   void kill(int signal) const { ::kill(child_, signal); }
   [[nodiscard]] double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count(); }
 
