@@ -10,6 +10,7 @@
 
 #include "framework/base/bytes.hpp"
 #include "framework/flow/order.hpp"
+#include "framework/flow/patience.hpp"
 #include "framework/memory/invariant.hpp"
 
 namespace sluice {
@@ -255,7 +256,8 @@ std::vector<std::int64_t> Admission::choose(const SampleRecord& record, std::siz
 
 void Admission::put_numbers(SampleRecord& record, int stream, std::span<const std::int64_t> values, std::string_view axes) {
   const auto bytes = values.size() * sizeof(std::int64_t);
-  const auto block = pool_.allocate(bytes, record.tally, 0, record.lease.bytes());
+  std::optional<abi::Block> block;
+  with_patience([&] { block = pool_.allocate(bytes, record.tally, 0, record.lease.bytes()); }, [] { return true; });
   invariant(block.has_value(), "admission put more into a sample than its lease holds");
   auto& to = record.streams_of[static_cast<std::size_t>(stream)];
   to.array = Array::over(*block, DType::i64, {static_cast<std::int64_t>(values.size())}, axes);

@@ -2,10 +2,8 @@
 #include "framework/flow/host.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <new>
-#include <thread>
 
 #include <fmt/format.h>
 
@@ -15,6 +13,7 @@
 #include "framework/base/strings.hpp"
 #include "framework/flow/header_cache.hpp"
 #include "framework/flow/order.hpp"
+#include "framework/flow/patience.hpp"
 #include "framework/memory/invariant.hpp"
 
 namespace sluice {
@@ -325,25 +324,12 @@ void StageHost::run_checked(SampleRecord& record, bool& touched) {
   if (status != 0) throw Error(static_cast<Code>(failure.code != 0 ? failure.code : status), failure.what[0] ? failure.what : "it failed and gave no reason", failure.hint);
 }
 
-// Where the system gave no memory, and the call left everything as it was, it is made again a little later: what other programs or
-// other samples held may be free by then.
-void StageHost::run_with_memory(SampleRecord& record) {
-  constexpr int most = 5;
-  for (int call = 1;; ++call) {
-    bool touched = false;
-    try {
-      return run_checked(record, touched);
-    } catch (const Error& error) {
-      if (error.code() != Code::memory || touched || has_state() || call == most) throw;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(10 << call));
-  }
-}
-
 void StageHost::run(SampleRecord& record) noexcept {
   auto& state = record.states[stage_];
   try {
-    run_with_memory(record);
+    // Again where the call left everything as it was.
+    bool touched = false;
+    with_patience([&] { run_checked(record, touched); }, [&] { return !touched && !has_state(); });
     state = StageState::done;
     if (const auto released = record.plan->stages[stage_].released; released > 0) {
       const std::lock_guard lock(record.lease_mutex);

@@ -37,7 +37,6 @@ class StageHost {
   struct Borrowed;  // an instance, and the scratch beside the pool, for the length of a call
   // `touched`: whether the sample is no longer what it was before the call.
   void run_checked(SampleRecord& record, bool& touched);
-  void run_with_memory(SampleRecord& record);
   void check_file(const SampleRecord& record) const;
   [[nodiscard]] std::string where(const SampleRecord& record) const;
   [[noreturn]] void broken(const SampleRecord& record, std::string what, std::string hint = {}) const;

@@ -5,10 +5,12 @@
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
+#include <c10/util/Exception.h>
 
 #include <sluice/error.hpp>
 
 #include "framework/base/log.hpp"
+#include "framework/train/capped_allocator.hpp"
 #include "framework/train/weights.hpp"
 
 namespace sluice {
@@ -34,7 +36,9 @@ std::vector<NamedTensor> tensors_of(Model& model) {
   return tensors;
 }
 
-CheckpointStore::Saved save_checkpoint(CheckpointStore& store, const RunState& state, Model& model, Optimizer& optimizer, const StageStates& stages, bool best) {
+namespace {
+
+CheckpointStore::Saved save_once(CheckpointStore& store, const RunState& state, Model& model, Optimizer& optimizer, const StageStates& stages, bool best) {
   CheckpointContent content;
   content.step = state.step;
   // What is written is a view: the tensors live until it is.
@@ -45,6 +49,17 @@ CheckpointStore::Saved save_checkpoint(CheckpointStore& store, const RunState& s
   content.state = to_json(state);
   for (const auto& [stage, bytes] : stages) content.blobs.emplace_back(stage, std::as_bytes(std::span(bytes)));
   return store.save(content, {.best = best});
+}
+
+}  // namespace
+
+CheckpointStore::Saved save_checkpoint(CheckpointStore& store, const RunState& state, Model& model, Optimizer& optimizer, const StageStates& stages, bool best) {
+  try {
+    return save_once(store, state, model, optimizer, stages, best);
+  } catch (const c10::OutOfMemoryError&) {
+    CappedAllocator::install().trim();
+  }
+  return save_once(store, state, model, optimizer, stages, best);
 }
 
 Restored restore_checkpoint(const Checkpoint& checkpoint, Model& model, Optimizer& optimizer) {

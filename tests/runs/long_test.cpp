@@ -5,6 +5,7 @@
 #include <csignal>
 #include <random>
 
+#include "tests/runs/advice.hpp"
 #include "tests/runs/synthetic_run.hpp"
 
 using namespace sluice::testing;
@@ -67,10 +68,10 @@ struct Result {
   std::vector<std::string> rows;
 };
 
-Result train(const ScratchFolder& folder, const std::vector<std::string>& overrides, bool must_work = true) {
+Result train(const ScratchFolder& folder, const std::vector<std::string>& overrides, bool must_work = true, const std::string& text = pipeline) {
   static int count = 0;
   const auto run = folder.path() / ("run" + std::to_string(++count));
-  std::vector<std::string> arguments = {"train", write_pipeline(folder.path(), pipeline), "run.dir=" + run.string()};
+  std::vector<std::string> arguments = {"train", write_pipeline(folder.path(), text), "run.dir=" + run.string()};
   arguments.insert(arguments.end(), overrides.begin(), overrides.end());
   Result result;
   result.finished = run_sluice(arguments, folder.path(), 300);
@@ -144,6 +145,38 @@ TEST_CASE("killed in the middle of batches and resumed: bit-equal weights and lo
   const Finished refused = run_sluice(other, folder.path());
   CHECK(refused.code == 2);
   CHECK(says(refused.err, "chunk: 32 before, 64 now"));
+}
+
+// Catches: a step that goes on in the middle after it ran out of memory, a batch that counts twice, smaller chunks that are another training.
+TEST_CASE("chunks that do not fit: the run goes on with smaller ones from its last whole step; where they are pinned it ends with advice that works") {
+  const ScratchFolder folder;
+  std::string text = pipeline;
+  const auto replace = [&](const std::string& from, const std::string& to) { text.replace(text.find(from), from.size(), to); };
+  replace("\"model.long_recognizer\"\nwidth = 6\nlayers = 2", "\"model.hungry_long\"\nextra = 512");
+  replace("[budget]", "[plugins]\npath = [\"@BINARY@/tests/plugins\"]\n[budget]");
+  const Result roomy = train(folder, {"plan.chunk=64"}, true, text);
+  const Finished plan = run_sluice({"plan", write_pipeline(folder.path(), text), "plan.chunk=64", "--json"}, folder.path());
+  REQUIRE(plan.code == 0);
+  const auto smallest = nlohmann::json::parse(plan.out)["smallest_host_ram"].get<std::uint64_t>();
+  // A chunk of 64 frames needs 32 MiB more than zeros do, and as much again twice for its backward pass.
+  const auto tight = fmt::format("budget.host_ram={}", smallest + (80u << 20));
+  const Result cut = train(folder, {tight}, true, text);
+  INFO(cut.finished.err);
+  CHECK(says(cut.finished.err, "the same once more"));
+  CHECK(says(cut.finished.err, "32 frames at a time instead of 64 from here on"));
+  CHECK(last_loss(cut) == doctest::Approx(last_loss(roomy)).epsilon(1e-3));
+  REQUIRE(cut.rows.size() == roomy.rows.size());
+
+  const Result pinned = train(folder, {tight, "plan.chunk=64"}, false, text);
+  INFO(pinned.finished.err);
+  CHECK(pinned.finished.code == 2);
+  const auto advice = advice_of(pinned.finished.err);
+  REQUIRE(advice.size() == 2);
+  CHECK(advice[0].key == "plan.chunk");
+  for (const auto& change : advice) {
+    const Result followed = train(folder, {tight, "plan.chunk=64", change.key + "=" + change.value}, true, text);
+    CHECK(followed.rows.size() == roomy.rows.size());
+  }
 }
 
 // Catches: a clip that fails in its middle and takes its batch along, waits for ever, or stays half in the gradient.

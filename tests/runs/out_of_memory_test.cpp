@@ -1,11 +1,10 @@
 // M8 of the promises: a run that ends for want of memory says what would have done, and it does.
 #include <doctest/doctest.h>
 
-#include <regex>
-
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "tests/runs/advice.hpp"
 #include "tests/runs/synthetic_run.hpp"
 
 using namespace sluice::testing;
@@ -21,19 +20,6 @@ std::string hungry_pipeline() {
   replace("train = 68", "train = 16");
   replace("val = 20", "val = 8");
   return text;
-}
-
-struct Advice {
-  std::string key, value;
-};
-
-// `key = value` of the hint, in its order.
-std::vector<Advice> advice_of(const std::string& error) {
-  std::vector<Advice> found;
-  const std::regex form(R"re((?:write|; or) ([a-z_.]+) = ("[^"]*"|[^ ]+) \()re");
-  const auto hint = error.substr(std::min(error.size(), error.find("hint: ")));
-  for (std::sregex_iterator at(hint.begin(), hint.end(), form), end; at != end; ++at) found.push_back({(*at)[1], (*at)[2]});
-  return found;
 }
 
 struct Case {

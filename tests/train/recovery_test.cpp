@@ -11,7 +11,9 @@
 
 #include "fakes.hpp"
 #include "framework/train/capped_allocator.hpp"
+#include "framework/train/checkpointing.hpp"
 #include "framework/train/needs.hpp"
+#include "tests/support/scratch_folder.hpp"
 
 using namespace sluice;
 using namespace sluice::fakes;
@@ -224,6 +226,37 @@ TEST_CASE("with less memory a step computes twice first, then cuts the batch, an
     CHECK(setup.steps.plan() == TrainingPlan{8, 1, {}});
     CHECK(setup.weights()[0].equal(before));
   }
+}
+
+// Mistakes caught: a checkpoint that is half written, one that is left out without a word.
+TEST_CASE("a checkpoint that finds no memory is written with freed memory given back, and what there was stays where that is not enough") {
+  auto& allocator = CappedAllocator::install();
+  const testing::ScratchFolder folder;
+  Setup setup;
+  setup.run(1);
+  CheckpointStore store(folder.path(), {});
+  RunState state;
+  const auto save = [&](std::int64_t step) {
+    state.step = step;
+    const auto before = allocator.counters().allocations;
+    save_checkpoint(store, state, setup.model, setup.optimizer, {}, false);
+    return allocator.counters().allocations - before;
+  };
+  const auto count = save(1);
+  REQUIRE(count > 0);
+  for (std::uint64_t n = 1; n <= count; ++n) {
+    allocator.fail_at(n);
+    save(static_cast<std::int64_t>(n) + 1);
+    allocator.fail_at(0);
+    CHECK(store.newest().checkpoint->step() == static_cast<std::int64_t>(n) + 1);
+  }
+  const auto last = static_cast<std::int64_t>(count) + 1;
+  {
+    const Cap cap(1);
+    CHECK_THROWS_AS(save(1000), c10::OutOfMemoryError);
+  }
+  CHECK(store.newest().checkpoint->step() == last);
+  CHECK(store.newest().refused.empty());
 }
 
 // M7 of the promises. Mistakes caught: a ladder that is climbed rung by rung with a failed step on each, a smaller plan that stays when
