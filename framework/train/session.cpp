@@ -460,7 +460,7 @@ AccountBytes Session::accounts(bool peak) const {
   set(Account::optimizer, now.of(Account::optimizer));
   const std::uint64_t others = now.of(Account::parameters) + now.of(Account::optimizer);
   const std::uint64_t gradients = peak ? planned.needs.gradients : now.of(Account::gradients);
-  const std::uint64_t total = peak ? now.peak : now.live;
+  const std::uint64_t total = peak ? now.footprint : now.live + now.kept;  // blocks that wait for reuse are resident too
   set(Account::gradients, std::min(gradients, total - std::min(total, others)));
   set(Account::activations, total - std::min(total, others + gradients));
   set(Account::samples, samples ? peak ? samples->peak() : samples->used() : 0);
