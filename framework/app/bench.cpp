@@ -39,7 +39,7 @@ constexpr std::size_t most_shown = 10;
 // As in training, but for the tensors: what is resident already, a reserve, and the rest for the samples.
 Budget divide(const OpenData& data, const Pipeline& pipeline, Split split) {
   const auto size = pipeline.batch.size.value, workers = pipeline.budget.workers.value;
-  const SampleBounds bounds = sample_bounds(*data.dataset, data.stages, split, std::numeric_limits<std::uint64_t>::max() / 4, size);
+  const SampleBounds bounds = sample_bounds(*data.dataset, data.stages, split, no_cap, size);
   if (bounds.streams.empty()) throw Error(Code::data, "no sample can be used: " + (bounds.why_unusable.empty() ? std::string("no stream comes out") : bounds.why_unusable));
   BudgetNeeds needs;
   needs[Account::base] = resident_bytes();

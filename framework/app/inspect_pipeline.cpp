@@ -1,6 +1,5 @@
 // The graph that a pipeline becomes: data, stages, and the bound of every queue.
 #include <algorithm>
-#include <limits>
 #include <map>
 
 #include <fmt/format.h>
@@ -36,7 +35,7 @@ struct View {
 };
 
 View look(OpenData& data, const Pipeline& pipeline) {
-  const std::uint64_t cap = pipeline.budget.host_ram.value != 0 ? pipeline.budget.host_ram.value : std::numeric_limits<std::uint64_t>::max() / 4;
+  const std::uint64_t cap = pipeline.budget.host_ram.value != 0 ? pipeline.budget.host_ram.value : no_cap;
   View view;
   for (const auto& [split, name] : {std::pair{Split::train, "train"}, std::pair{Split::val, "val"}}) {
     if (data.dataset->samples(split) == 0) continue;

@@ -97,7 +97,7 @@ std::optional<Strip> strip_of(const std::string& stage, const std::string& strea
 
 // The sample as it is behind the last stage of `pipeline`.
 FinishedSample run_sample(OpenData& data, const Pipeline& pipeline, const SheetRequest& request, std::int64_t sample) {
-  const std::uint64_t all = std::numeric_limits<std::uint64_t>::max() / 4;
+  const std::uint64_t all = no_cap;
   Ledger ledger(std::max<std::uint64_t>(1, sample_bounds(*data.dataset, data.stages, request.split, all).smallest_all));
   Feed::Options options;
   options.in_flight = 1;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -98,6 +99,8 @@ struct SampleBounds {
   std::vector<Step> steps;  // ascending
   [[nodiscard]] bool runs() const { return largest >= typical; }
 };
+// A cap under which every sample fits.
+inline constexpr std::uint64_t no_cap = std::numeric_limits<std::uint64_t>::max() / 4;
 // With chunks the bytes are those of a sample's largest chunk, and the streams those of a chunk. Throws Code::configuration for a stage
 // that needs the whole clip.
 SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split split, std::uint64_t cap, std::int64_t batch_size = 1, const Chunking& chunking = {});

@@ -17,14 +17,10 @@
 #include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
 
-#include <nlohmann/json.hpp>
-
 #include <sluice/error.hpp>
 
 #include "framework/base/bytes.hpp"
 #include "framework/memory/process.hpp"
-#include "framework/state/files.hpp"
-#include "framework/state/hash.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/kernel_audit.hpp"
 #include "framework/train/long_clip.hpp"
@@ -398,113 +394,6 @@ std::optional<NeedsMeter::FewClips> NeedsMeter::model_of_few(std::uint64_t cap) 
   PassTrace beyond = *one;  // a line needs two ends
   beyond.clips = 2;
   return FewClips{MemoryModel(*one, std::move(beyond), *one), 1};
-}
-
-namespace {
-
-using Json = nlohmann::json;
-
-std::filesystem::path file_of(const std::filesystem::path& folder, const std::string& key) { return folder / ("needs-" + hash_of(key) + ".json"); }
-
-Json to_json(const PassTrace& trace) {
-  Json segments = Json::array();
-  for (const auto& s : trace.segments)
-    segments.push_back({{"name", s.name}, {"forward", {s.forward_start, s.forward_peak}}, {"again", {s.again_start, s.again_peak, s.again_end}},
-                        {"backward_peak", s.backward_peak}, {"output", s.output}, {"saves_output", s.saves_output}});
-  return {{"clips", trace.clips}, {"segments", segments}, {"rest_peak", trace.rest_peak}, {"peak", trace.peak}};
-}
-
-// Of all but itself: what was changed by hand or damaged is measured anew.
-std::string check_of(Json json) {
-  json.erase("check");
-  return hash_of(json.dump());
-}
-
-PassTrace trace_from(const Json& json) {
-  PassTrace trace;
-  trace.clips = json.at("clips");
-  trace.rest_peak = json.at("rest_peak");
-  trace.peak = json.at("peak");
-  for (const auto& item : json.at("segments")) {
-    SegmentTrace s;
-    s.name = item.at("name");
-    s.forward_start = item.at("forward").at(0);
-    s.forward_peak = item.at("forward").at(1);
-    s.again_start = item.at("again").at(0);
-    s.again_peak = item.at("again").at(1);
-    s.again_end = item.at("again").at(2);
-    s.backward_peak = item.at("backward_peak");
-    s.output = item.at("output");
-    s.saves_output = item.at("saves_output");
-    trace.segments.push_back(std::move(s));
-  }
-  return trace;
-}
-
-}  // namespace
-
-bool NeedsMeter::recall() {
-  if (folder_.empty()) return false;
-  try {
-    const auto json = Json::parse(read_file(system_disk(), file_of(folder_, key_), 16 * MiB));
-    if (json.at("key").get<std::string>() != key_ || json.at("check").get<std::string>() != check_of(json)) return false;
-    TensorNeeds fixed;
-    fixed.base = json.at("base");
-    fixed.runtime = json.at("runtime");
-    fixed.parameters = json.at("parameters");
-    fixed.gradients = json.at("gradients");
-    fixed.optimizer = json.at("optimizer");
-    std::vector<Training> trained;
-    for (const auto& item : json.at("training"))
-      trained.push_back({item.at("microbatch"), {item.at("all"), item.at("checkpoint").get<std::set<std::string, std::less<>>>()}, item.at("bytes")});
-    std::vector<Evaluated> evaluated;
-    for (const auto& item : json.at("evaluation")) evaluated.push_back({item.at("clips"), item.at("bytes")});
-    std::vector<PassTrace> traces;
-    for (const auto& item : json.at("traces")) traces.push_back(trace_from(item));
-    if (traces.size() == 1 || traces.size() > 3) return false;
-    std::vector<KernelCall> kernels;
-    for (const auto& text : json.at("kernels")) kernels.push_back(KernelCall::from_text(text.get<std::string>()));
-    kernels_ = std::move(kernels);
-    routed_ = json.at("routed").get<std::vector<std::string>>();
-    segments_ = json.at("segments").get<std::vector<std::string>>();
-    beside_pass_ = {json.at("draws"), json.at("moves")};
-    fixed_ = fixed;
-    trained_ = std::move(trained);
-    evaluated_ = std::move(evaluated);
-    traces_ = std::move(traces);
-    return true;
-  } catch (const std::exception&) {
-    return false;
-  }
-}
-
-void NeedsMeter::remember() const {
-  if (folder_.empty() || passes_ == 0) return;
-  Json json{{"key", key_},
-            {"base", fixed_.base},
-            {"runtime", fixed_.runtime},
-            {"parameters", fixed_.parameters},
-            {"gradients", fixed_.gradients},
-            {"optimizer", fixed_.optimizer},
-            {"segments", segments_},
-            {"kernels", Json::array()},
-            {"routed", routed_},
-            {"draws", beside_pass_.draws},
-            {"moves", beside_pass_.statistics},
-            {"training", Json::array()},
-            {"evaluation", Json::array()},
-            {"traces", Json::array()}};
-  for (const auto& item : trained_)
-    json["training"].push_back({{"microbatch", item.microbatch}, {"all", item.checkpointing.all}, {"checkpoint", item.checkpointing.names}, {"bytes", item.bytes}});
-  for (const auto& call : kernels_) json["kernels"].push_back(call.text());
-  for (const auto& item : evaluated_) json["evaluation"].push_back({{"clips", item.clips}, {"bytes", item.bytes}});
-  for (const auto& item : traces_) json["traces"].push_back(to_json(item));
-  json["check"] = check_of(json);
-  try {
-    make_folders(system_disk(), folder_);
-    write_file(system_disk(), file_of(folder_, key_), json.dump(1));
-  } catch (const std::exception&) {
-  }
 }
 
 }  // namespace sluice

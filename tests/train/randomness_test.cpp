@@ -14,7 +14,6 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -122,7 +121,7 @@ Learnt train(const How& how) {
   of_data.seed = seed;
   of_data.workers = how.workers;
   const Dataset dataset(sluice::Recipe(registry, pipeline.data), stages, std::move(of_data));
-  const SampleBounds bounds = sample_bounds(dataset, stages, Split::train, std::numeric_limits<std::uint64_t>::max() / 4, batch_size);
+  const SampleBounds bounds = sample_bounds(dataset, stages, Split::train, no_cap, batch_size);
   InDouble model(build_model(registry, pipeline, dataset.classes(), bounds.streams, at::kCPU), how.bare_dropout);
   const auto loss = build_loss(registry, pipeline, dataset.classes());
   const auto optimizer = build_optimizer(registry, pipeline, model);

@@ -1,0 +1,290 @@
+// How the session fits into its budget: what the network needs is measured, a plan is chosen, and the rest goes to the samples.
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <map>
+
+#include <ATen/core/Tensor.h>
+#include <fmt/format.h>
+#include <torch/version.h>
+
+#include <sluice/error.hpp>
+
+#include "framework/base/bytes.hpp"
+#include "framework/base/strings.hpp"
+#include "framework/config/toml.hpp"
+#include "framework/memory/process.hpp"
+#include "framework/train/capped_allocator.hpp"
+#include "framework/train/chunk_choice.hpp"
+#include "framework/train/device.hpp"
+#include "framework/train/kernel_audit.hpp"
+#include "framework/train/long_clip.hpp"
+#include "framework/train/radius_check.hpp"
+#include "framework/train/session.hpp"
+
+namespace sluice {
+namespace {
+
+// What is kept free beside all that was measured: stacks and malloc of the workers, decoders' tables, log, checkpoint.
+std::uint64_t reserve_bytes(std::int64_t workers) { return 24 * MiB + static_cast<std::uint64_t>(workers) * 2 * MiB; }
+
+struct Demand {
+  std::int64_t batch = 1;
+  SampleBounds bounds;
+};
+
+// The least share of the samples with which a run does not end for samples that are too large: the median fits, and of those above
+// it no more are left out than may fail.
+void set_smallest(BudgetNeeds& all, const std::vector<Demand>& demands, std::int64_t may_fail) {
+  std::vector<std::uint64_t> caps;
+  std::uint64_t least = 0;
+  for (const auto& [batch, bounds] : demands) {
+    least = std::max(least, bounds.smallest);
+    for (const auto& step : bounds.steps) caps.push_back(step.cap);
+  }
+  std::sort(caps.begin(), caps.end());
+  for (const auto cap : caps) {
+    if (cap < least) continue;
+    std::int64_t too_large = 0;
+    std::uint64_t most = 0;
+    std::string what;
+    for (const auto& [batch, bounds] : demands) {
+      const auto after = std::upper_bound(bounds.steps.begin(), bounds.steps.end(), cap, [](std::uint64_t value, const SampleBounds::Step& step) { return value < step.cap; });
+      const auto& step = *std::prev(after);
+      too_large += step.too_large;
+      if (const auto needed = smallest_cap(batch, bounds.place, step.largest); needed > most) {
+        most = needed;
+        what = fmt::format("a batch of {}, {} a clip, and one of {} on its way", batch, format_bytes(bounds.place), format_bytes(step.largest));
+      }
+    }
+    if (too_large > std::max<std::int64_t>(may_fail, 0)) continue;
+    all.smallest_samples = cap;
+    all.what_samples = what;
+    return;
+  }
+}
+
+std::string plugin_text(const PluginConfig& config) { return config.plugin + " " + toml_text({config.settings, {}}); }
+
+std::string streams_text(const StreamInfos& streams) {
+  std::string out;
+  for (const auto& [name, info] : streams)
+    out += fmt::format("{}:{}{}{}v{};", name, name_of(info.dtype), info.shape.text(), info.axes, info.varying);
+  return out;
+}
+
+}  // namespace
+
+std::string Session::needs_key(const Options& options) const {
+  std::string key = fmt::format("{} torch {} {} threads {} train {} passes {} of {} eval {} layout {} norm {}.{}\n", name_of(arithmetic.precision), TORCH_VERSION, device.str(), pipeline.budget.compute_threads.value,
+                                options.training, limits_.one_pass() ? "one" : "several", pipeline.batch.size.value, eval_assembler != nullptr,
+                                wants_channels_last(pipeline), static_cast<int>(pipeline.model.batch_norm.mode), pipeline.model.batch_norm.group);
+  key += fmt::format("chunks of {} and {} of {}\n", chunking.frames, chunking.halo, chunking.on() ? longest_clip_ : 0);
+  key += streams_text(train_streams) + "\n" + streams_text(val_streams) + "\n" + join(dataset->classes(), ",") + "\n";
+  key += fmt::format("{} {}\n", dataset->samples(Split::train), dataset->samples(Split::val));
+  std::vector<std::string> texts{plugin_text(pipeline.model.plugin), plugin_text(pipeline.loss), plugin_text(pipeline.optimizer.plugin), pipeline.data.plugin};
+  for (const auto& stage : pipeline.stages) texts.push_back(stage.plugin.plugin);
+  key += join(texts, "\n") + "\n";
+  // Another build of the trainer may need something else too.
+  Dl_info here{};
+  if (dladdr(reinterpret_cast<const void*>(&choose_device), &here) != 0 && here.dli_fname) {
+    std::error_code ignored;
+    key += fmt::format("{} {}\n", std::filesystem::file_size(here.dli_fname, ignored), std::filesystem::last_write_time(here.dli_fname, ignored).time_since_epoch().count());
+  }
+  for (const auto& found : registry.all()) {
+    if (key.find(found.manifest->name) == std::string::npos) continue;
+    std::error_code ignored;
+    key += fmt::format("{} {} {}\n", found.manifest->name, std::filesystem::file_size(found.file, ignored),
+                       std::filesystem::last_write_time(found.file, ignored).time_since_epoch().count());
+  }
+  return key;
+}
+
+// What samples need beside tensors, for an evaluation of that many clips at a time; and the reserve.
+BudgetNeeds Session::needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const {
+  const std::int64_t size = pipeline.batch.size.value, workers = pipeline.budget.workers.value;
+  BudgetNeeds all;
+  all.useful_samples = 0;
+  std::vector<Demand> demands;
+  if (train_assembler) demands.push_back({chunking.on() ? 1 : size, train});
+  if (eval_assembler) demands.push_back({chunking.on() ? 1 : eval_microbatch, bounds_of(Split::val, eval_microbatch)});
+  set_smallest(all, demands, allowed_failures() - static_cast<std::int64_t>(dataset->failed().size()));
+  for (const auto& [batch, bounds] : demands) {
+    // Two batches ahead, one at work, and a clip for each worker.
+    const auto ahead = 3 * static_cast<std::uint64_t>(batch) * bounds.place + static_cast<std::uint64_t>(2 * workers + 2) * bounds.largest;
+    all.useful_samples = std::max({all.useful_samples, ahead, bounds.smallest_all});
+  }
+  all[Account::reserve] = reserve_bytes(workers);
+  return all;
+}
+
+// What would make a pipeline fit that does not, beside a larger budget: what changes nothing that is learnt first.
+std::string Session::smaller_hint(std::uint64_t beside) const {
+  if (!train_assembler) return {};
+  if (chunking.on())
+    return fmt::format("; or plan.chunk = {}, which learns the same up to rounding{}", std::max(model->temporal_stride(), chunking.frames / 2 / model->temporal_stride() * model->temporal_stride()),
+                       limits_.checkpoint.mode == SegmentChoice::Mode::none ? ", or plan.checkpoint = true, which learns the same" : "");
+  const auto& norm = pipeline.model.batch_norm;
+  const bool may_cut = model->batch_norms(false) == 0 || norm.mode == BatchNormConfig::Mode::frozen;
+  std::vector<std::string> pins;
+  if (limits_.checkpoint.mode == SegmentChoice::Mode::none || limits_.checkpoint.mode == SegmentChoice::Mode::named) pins.emplace_back("plan.checkpoint = \"auto\"");
+  if (may_cut && planned.whole_because.empty() && pipeline.batch.microbatch.value > 1) pins.emplace_back("batch.microbatch = \"auto\"");
+  if (!pins.empty()) return fmt::format("; or {}, which {} the same", join(pins, " and "), pins.size() == 1 ? "learns" : "learn");
+  if (!planned.whole_because.empty()) return "; " + planned.whole_because + ": with pass.dropout, and batch norm that is counted, it could be cut";
+  if (may_cut && limits_.microbatches.size() == 1 && limits_.microbatches.front() > 1) return fmt::format("; the run that is resumed takes {} at a time", limits_.microbatches.front());
+  if (may_cut) return {};
+  const std::int64_t whole = limits_.microbatches.back();
+  if (!planned.model || whole < 2) return {};
+  const std::uint64_t room = budget_bytes() > beside ? budget_bytes() - beside : 0;
+  std::int64_t group = whole - 1;
+  // The gradients of earlier groups live beside each.
+  while (group > 0 && with_margin(planned.model->smallest(group).peak) + planned.needs.gradients > room) --group;
+  if (group == 0) return {};
+  if (norm.mode == BatchNormConfig::Mode::group) return fmt::format("; or model.batch_norm = {{ group = {} }}, which is another network", group);
+  return fmt::format("; or, as batch norm over the whole batch keeps it in one piece: model.batch_norm = {{ group = {} }} (statistics over {} at a time), or \"frozen\"", group,
+                     counted(static_cast<std::uint64_t>(group), "clip"));
+}
+
+std::uint64_t Session::budget_bytes() const { return pipeline.budget.host_ram.value != 0 ? pipeline.budget.host_ram.value : free_memory() / 10 * 8; }
+
+// On a device other than the CPU the library's kernels are used as they are.
+void Session::check_kernels(NeedsMeter& meter, Reporter& reporter, const Options& options) {
+  if (!arithmetic.reduced() || !device.is_cpu()) return;
+  const std::uint64_t budget_left = budget_bytes() - std::min(budget_bytes(), resident_bytes());
+  const auto& calls = meter.kernels(budget_left);
+  CappedAllocator::install().trim();
+  AuditOptions how;
+  how.program = "/proc/self/exe";
+  how.cache = cache;
+  how.child_memory = budget_bytes() - std::min(budget_bytes(), resident_bytes());
+  how.threads = pipeline.budget.compute_threads.value;
+  how.progress = [&](double fraction) {
+    if (options.progress) options.progress();
+    reporter.progress(fmt::format("checking the kernels in {}", name_of(arithmetic.precision)), fraction);
+  };
+  const auto audit = audit_kernels(calls, how);
+  KernelRoutes::instance().trust(audit.trust);
+  routed = audit.routed;
+  why_routed_ = audit.why;
+  meter.follow(routed);
+}
+
+SampleBounds Session::bounds_of(Split split, std::int64_t batch) const { return sample_bounds(*dataset, stages, split, no_cap, chunking.on() ? 1 : batch, chunking); }
+
+void Session::use_chunks(std::int64_t frames) {
+  chunking = chunking_of(*model, frames);
+  InputConfig input = pipeline.model.input;
+  input.layout = wants_channels_last(pipeline) ? "channels_last" : "contiguous";
+  if (train_assembler) train_assembler = std::make_unique<Assembler>(Assembler::Options{bounds_of(Split::train, 1).streams, input, device});
+  if (eval_assembler) eval_assembler = std::make_unique<Assembler>(Assembler::Options{bounds_of(Split::val, 1).streams, input, device});
+}
+
+void Session::cut_clips(std::int64_t frames) {
+  check_chunked(*model, pipeline);
+  limits_.microbatches = {1};
+  limits_.eval_microbatch = 1;
+  if (limits_.checkpoint.mode == SegmentChoice::Mode::automatic) limits_.checkpoint.mode = SegmentChoice::Mode::none;  // a smaller chunk saves as much
+  use_chunks(frames);
+  check_radius(*model, train_assembler ? *train_assembler : *eval_assembler, chunking);
+}
+
+void Session::fit(Reporter& reporter, const Options& options) {
+  for (const Split split : {Split::train, Split::val})
+    if (model->temporal_radius() && (split == Split::train ? train_assembler : eval_assembler)) longest_clip_ = std::max(longest_clip_, longest_clip(*dataset, stages, split));
+  const auto all = chunks_to_try(*model, pipeline.plan.chunk, options.saved_chunk, longest_clip_);
+  for (const auto frames : all) {
+    if (frames > 0) cut_clips(frames);
+    try {
+      fit_into_budget(reporter, options);
+      for (const auto& line : why_routed_) reporter.note(line);
+      return;
+    } catch (const BudgetError&) {
+      if (frames == all.back()) throw;
+    }
+  }
+}
+
+void Session::fit_into_budget(Reporter& reporter, const Options& options) {
+  const std::uint64_t host_ram = budget_bytes();
+  const std::int64_t size = pipeline.batch.size.value;
+  const SampleBounds train = train_assembler ? bounds_of(Split::train, size) : SampleBounds{};
+  std::map<std::int64_t, BudgetNeeds> of_samples;
+  const auto samples_for = [&](std::int64_t eval_microbatch) -> const BudgetNeeds& {
+    const auto known = of_samples.find(eval_microbatch);
+    return known != of_samples.end() ? known->second : of_samples.emplace(eval_microbatch, needs_of_samples(train, eval_microbatch)).first->second;
+  };
+
+  NeedsRequest request;
+  request.model = model.get();
+  request.loss = loss.get();
+  request.optimizer = optimizer.get();
+  request.train = train_assembler.get();
+  request.eval = eval_assembler.get();
+  request.batch_size = size;
+  request.classes = classes();
+  request.one_pass = limits_.one_pass();
+  request.arithmetic = arithmetic;
+  request.chunking = chunking;
+  request.clip_frames = longest_clip_;
+  // The first start of a large network takes a while.
+  request.progress = [&, pass = 0]() mutable {
+    if (options.progress) options.progress();
+    reporter.progress("measuring what the network needs", std::min(0.9, 0.15 * pass++));
+  };
+  NeedsMeter meter(std::move(request), cache, needs_key(options));
+  check_kernels(meter, reporter, options);
+
+  PlanRequest wanted;
+  wanted.limits = limits_;
+  wanted.host_ram = host_ram;
+  wanted.reserve = reserve_bytes(pipeline.budget.workers.value);
+  wanted.samples = [&](std::int64_t eval_microbatch) { return SampleRoom{samples_for(eval_microbatch).smallest_samples, samples_for(eval_microbatch).useful_samples}; };
+  step_times = StepTimes(cache, needs_key(options));
+  wanted.times = &step_times;
+  planned = make_plan(meter, wanted);
+  if (meter.passes() > 0) reporter.progress("measuring what the network needs", 1);
+  meter.remember();
+  if (chunking.on()) {
+    planned.plan.chunk = planned.smallest.chunk = chunking.frames;
+    planned.why = fmt::format("clips of up to {} frames, {} at a time and {} more on each side", longest_clip_, chunking.frames, chunking.halo);
+  }
+
+  const auto all_of = [&](const TrainingPlan& what, const TensorNeeds& tensors) {
+    BudgetNeeds all = samples_for(what.eval_microbatch);
+    all[Account::base] = tensors.base;
+    all[Account::runtime] = tensors.runtime;
+    all[Account::parameters] = tensors.parameters;
+    all[Account::gradients] = tensors.gradients;
+    all[Account::optimizer] = tensors.optimizer;
+    all[Account::activations] = tensors.activations;
+    return all;
+  };
+  const std::string where = pipeline.budget.host_ram.place.text();
+  try {
+    const std::uint64_t smallest = divide_budget(host_ram, all_of(planned.smallest, planned.smallest_needs), where).smallest;
+    budget = divide_budget(host_ram, all_of(planned.plan, planned.needs), where);
+    budget.smallest = smallest;
+  } catch (const BudgetError& error) {
+    const auto& tensors = planned.smallest_needs;
+    const std::uint64_t beside = tensors.base + tensors.runtime + tensors.parameters + tensors.optimizer + wanted.reserve + samples_for(planned.smallest.eval_microbatch).smallest_samples;
+    throw BudgetError(error.smallest(), error.message(), error.hint() + smaller_hint(beside), error.where());
+  }
+  CappedAllocator::install().set_cap(planned.needs.tensors() + budget.unused);
+  samples = std::make_unique<Ledger>(budget.samples);
+}
+
+Change Session::more_memory(std::uint64_t pass) const {
+  const auto& needs = planned.needs;
+  const auto bytes = needs.base + needs.runtime + needs.parameters + needs.optimizer + reserve_bytes(pipeline.budget.workers.value) + budget.useful + with_margin(pass);
+  return {"budget.host_ram", fmt::format("\"{}\"", bytes_to_write(bytes)), fmt::format("learns the same bit for bit: this batch went through with {} for its pass", format_bytes(pass))};
+}
+
+std::vector<std::int64_t> Session::microbatches_if_open() const {
+  if (!planned.whole_because.empty()) return {};
+  Pipeline open = pipeline;
+  open.batch.microbatch.value = 0;
+  const bool frozen = pipeline.model.batch_norm.mode == BatchNormConfig::Mode::frozen;
+  return plan_limits(open, frozen ? 0 : model->batch_norms(false)).microbatches;
+}
+
+}  // namespace sluice
