@@ -37,7 +37,6 @@ Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std
     throw BudgetError(budget.smallest, fmt::format("the budget is too small: host_ram is {}, and this pipeline needs {}\n{}", format_bytes(host_ram), format_bytes(budget.smallest), budget.table),
                       fmt::format("set host_ram = \"{}\" (at least {} bytes), or need less: a smaller batch.size, fewer or smaller frames", bytes_to_write(budget.smallest), budget.smallest),
                       where);
-
   }
   const auto left = host_ram - others;
   budget.useful = std::max(needs.useful_samples, needs.smallest_samples);

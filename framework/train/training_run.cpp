@@ -369,8 +369,9 @@ class TrainingRun {
     try {
       evaluation_->add(*session_.eval_assembler, batch);
     } catch (const c10::OutOfMemoryError&) {
+      if (batch.chunk) throw;  // its frames are gone: train() begins again with smaller chunks
       const auto refusal = begin_trials();
-      const auto peak = batch.chunk ? std::nullopt : peak_of([&] { evaluation_->rehearse(*session_.eval_assembler, batch.samples); });
+      const auto peak = peak_of([&] { evaluation_->rehearse(*session_.eval_assembler, batch.samples); });
       throw out_of_memory(refusal, peak ? std::vector{session_.more_memory(*peak)} : std::vector<Change>());
     }
   }
@@ -391,6 +392,7 @@ class TrainingRun {
     const EvalNumbers numbers = evaluation_->finish();
     evaluation_.reset();
     evaluated_at_ = step_count_;
+    failures_at_cursor_ = failures_;
     if (!final_evaluation_) cursor_ = {cursor_.phase + 1, 0};
     const bool best = best_.offer(numbers.numbers, step_count_, epoch);
     EvalReport report;
