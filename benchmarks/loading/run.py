@@ -10,17 +10,16 @@ Memory: the largest sum of proportional set sizes (PSS) of the process and its c
 """
 import argparse
 import csv
-import json
-import os
 import pathlib
 import random
 import statistics
 import subprocess
 import sys
-import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+sys.path.append(str(HERE.parent))
+from measured_runs import ROOT, SLUICE, run_program
+
 WORK = ROOT / "build" / "benchmarks" / "loading"
 FOOTAGE = ROOT / "data" / "real_footage" / "vtest.avi"  # of Debian's opencv-doc
 PEERS = ["torch==2.13.0", "numpy", "av==16.0.1", "opencv-python-headless", "torchcodec==0.11.1"]
@@ -110,39 +109,11 @@ def peer_python():
     return python
 
 
-def tree_pss(pid):
-    """Sum of the proportional set sizes of a process and its descendants, in bytes."""
-    total = 0
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
-                total += sum(tree_pss(int(child)) for child in file.read().split())
-    except OSError:
-        pass
-    return total
-
-
-def run(command, sample_memory):
-    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    peak = 0
-    while sample_memory and process.poll() is None:
-        peak = max(peak, tree_pss(process.pid))
-        time.sleep(0.02)
-    out, err = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))}\nexit {process.returncode}\n{err[-2000:]}")
-    return json.loads(out.strip().splitlines()[-1]), peak
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--sluice", default=str(ROOT / "build" / "release" / "bin" / "sluice"))
+    parser.add_argument("--sluice", default=str(SLUICE))
     arguments = parser.parse_args()
     python = peer_python()
     for name in arguments.sets:
@@ -156,10 +127,10 @@ def main():
         speed = {side: [] for side in sides}
         memory = {}
         for side, command in sides.items():  # first the memory: it also warms caches and indices
-            memory[side] = run(command, True)[1]
+            memory[side] = run_program(command, True)[1]
         for _ in range(arguments.runs):
             for side, command in sides.items():  # in turn, so that a drifting machine drifts for all
-                result, _ = run(command, False)
+                result, _ = run_program(command, False)
                 speed[side].append(result["clips"] / result["seconds"])
         best = max((s for s in sides if not s.startswith("sluice")), key=lambda s: statistics.median(speed[s]))
         print(f"\n{name}: {SETS[name][0]}, keyframe every {SETS[name][3]} frames; {SETS[name][5]} clips; {arguments.runs} runs in turn")

@@ -11,15 +11,13 @@ import argparse
 import itertools
 import json
 import pathlib
-import shutil
 import statistics
-import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-BUILD = ROOT / "build" / "release"
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
+from measured_runs import MIB, ROOT, clips_of, plan, synthetic_pipeline, train
+
 WORK = ROOT / "build" / "benchmarks" / "memory_accounts"
-MIB = 1 << 20
 
 BACKBONES = {
     "r3d": '{ plugin = "backbone.r3d", depth = 10, width = 16 }',
@@ -30,57 +28,14 @@ BACKBONES = {
 }
 SIZES = [(8, 64), (8, 112), (16, 112)]
 
-PIPELINE = """[run]
-name = "accounts"
-dir = "{work}/run"
-steps = 3
-seed = 7
-[budget]
-host_ram = "6GiB"
-compute_threads = 2
-[plugins]
-path = ["{plugins}"]
-[data]
-plugin = "source.synthetic"
-train = 16
-val = 4
-[[stage]]
-plugin = "synthetic.clip"
-frames = {frames}
-size = [{size}, {size}]
-[batch]
-size = 4
-[model]
-plugin = "model.recognizer"
-backbone = {backbone}
-head = {{ plugin = "head.linear" }}
-batch_norm = "frozen"
-[loss]
-plugin = "loss.cross_entropy"
-[optimizer]
-plugin = "optimizer.sgd"
-lr = 0.0001
-momentum = 0.9
-"""
+SETTINGS = ["budget.host_ram=6GiB", "data.train=16", "data.val=4", "batch.size=4"]
 
 
-def sluice(*words):
-    run = subprocess.run([str(BUILD / "bin" / "sluice"), *words], capture_output=True, text=True)
-    if run.returncode != 0:
-        sys.exit(f"sluice {' '.join(words)}: {run.stderr}")
-    return run.stdout
-
-
-def measure(backbone, frames, size, settings):
-    WORK.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(WORK / "run", ignore_errors=True)
-    file = WORK / "pipeline.toml"
-    file.write_text(PIPELINE.format(work=WORK, plugins=BUILD / "tests" / "plugins", frames=frames, size=size, backbone=BACKBONES[backbone]))
-    plan = json.loads(sluice("plan", str(file), "--json", *settings))["accounts"]
-    sluice("train", str(file), *settings)
-    end = [json.loads(line) for line in (WORK / "run" / "metrics.jsonl").read_text().splitlines()][-1]["memory"]
-    resident = end.pop("resident")
-    return {"resident": resident, "accounts": sum(end.values()), "plan": sum(v for k, v in plan.items() if k != "unused"), "by_account": end}
+def measure(file, backbone, frames, size, settings):
+    keys = [*SETTINGS, f"model.backbone={BACKBONES[backbone]}", *clips_of(frames, size), *settings]
+    foreseen = plan(file, *keys)["accounts"]
+    run = train(file, *keys)
+    return {"resident": run["resident"], "accounts": sum(run["accounts"].values()), "plan": sum(v for k, v in foreseen.items() if k != "unused"), "by_account": run["accounts"]}
 
 
 def main():
@@ -93,11 +48,12 @@ def main():
     sizes = SIZES
     if options.quick:
         settings, sizes = settings[::7], sizes[:2]
+    file = synthetic_pipeline(WORK)
     rows = []
     print(f"{'':<36} {'resident':>9} {'accounts':>9} {'plan':>6}")
     for backbone, (frames, size) in itertools.product(options.backbones.split(","), sizes):
         for words in settings:
-            row = measure(backbone, frames, size, words)
+            row = measure(file, backbone, frames, size, words)
             rows.append({"backbone": backbone, "frames": frames, "size": size, "settings": words, **row})
             short = " ".join(word.split("=")[1] for word in words)
             print(f"{backbone:<12} {frames}x{size:<4} {short:<14} {row['resident'] / MIB:>9.0f} {row['accounts'] / row['resident']:>9.3f} {row['plan'] / row['resident']:>6.3f}", flush=True)

@@ -7,17 +7,16 @@ and its gradient is what the weights moved by. Columns: relative difference of t
 Needs torch, numpy and safetensors; 24 GiB for the pass in fp64 at 16 x 112 x 112.
 """
 import argparse
-import json
 import pathlib
-import shutil
-import subprocess
+import sys
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from training import BUILD, PIPELINE, ROOT
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
+from measured_runs import ROOT, clips_of, plan, synthetic_pipeline, train
 from training_peer import R3d18
 
 WORK = ROOT / "build" / "benchmarks" / "memory_gradients"
@@ -47,15 +46,13 @@ def synthetic_clip(number, frames, size):
     return clip, label
 
 
-def sluice(given, *overrides):
-    shutil.rmtree(WORK / "run", ignore_errors=True)
-    file = WORK / "r3d_18.toml"
+def settings(given):
     # The first sixteen samples are all that there are, so that every order of them is the same batch.
-    text = PIPELINE.format(work=WORK, plugins=BUILD / "tests" / "plugins", steps=1, frames=given.frames, size=given.size, precision=given.precision)
-    file.write_text(text.replace("train = 160", "train = 16"), encoding="utf-8")
-    done = subprocess.run([BUILD / "bin" / "sluice", "train", file, "optimizer.momentum=0", *overrides], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr)
+    return [*clips_of(given.frames, given.size), f"run.precision={given.precision}", "run.steps=1", "data.train=16"]
+
+
+def sluice(file, given, *keys):
+    train(file, *settings(given), "optimizer.momentum=0", *keys)
     return load_file(WORK / "run" / "checkpoints" / "step-1" / "model.safetensors")
 
 
@@ -98,14 +95,14 @@ def main():
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     given = parser.parse_args()
     torch.set_num_threads(2)
-    WORK.mkdir(parents=True, exist_ok=True)
+    file = synthetic_pipeline(WORK)
     drawn = [synthetic_clip(number, given.frames, given.size) for number in range(16)]
     clips, labels = torch.from_numpy(np.stack([clip for clip, _ in drawn])), torch.tensor([label for _, label in drawn])
-    start = sluice(given, "optimizer.lr=0")
+    start = sluice(file, given, "optimizer.lr=0")
     exact = pytorch(start, clips, labels, 16, torch.float64)
 
     def of_sluice(*overrides):
-        after = sluice(given, f"optimizer.lr={RATE}", *overrides)
+        after = sluice(file, given, f"optimizer.lr={RATE}", *overrides)
         return {peer_name(name): (start[name].double() - after[name].double()) / RATE for name in start if peer_name(name) in exact}
 
     print(f"r3d_18, 16 clips of {given.frames} x {given.size} x {given.size}, {given.precision}: difference to the gradient of one backward pass in fp64")
@@ -115,8 +112,7 @@ def main():
     for microbatch in (16, 8, 4, 2, 1):
         row(f"sluice, microbatch {microbatch}", of_sluice(f"batch.microbatch={microbatch}", "plan.checkpoint=false"), exact)
     row("sluice, microbatch 16, every segment twice", of_sluice("batch.microbatch=16", "plan.checkpoint=true"), exact)
-    plan = subprocess.run([BUILD / "bin" / "sluice", "plan", WORK / "r3d_18.toml", "--json"], check=True, capture_output=True, text=True).stdout
-    smallest = json.loads(plan)["smallest_host_ram"]
+    smallest = plan(file, *settings(given))["smallest_host_ram"]
     row(f"sluice, the smallest budget ({smallest >> 20} MiB)", of_sluice(f"budget.host_ram={smallest}B"), exact)
 
 

@@ -10,52 +10,15 @@ import argparse
 import json
 import os
 import pathlib
-import shutil
-import statistics
 import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-BUILD = ROOT / "build" / "release"
-WORK = ROOT / "build" / "benchmarks" / "memory_training"
-MIB = 1 << 20
-PINNED = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "2"}
+sys.path.append(str(HERE.parent))
+from measured_runs import MIB, ROOT, clips_of, plan, synthetic_pipeline, train
 
-PIPELINE = """[run]
-name = "r3d_18"
-dir = "{work}/run"
-steps = {steps}
-seed = 7
-precision = "{precision}"
-[budget]
-host_ram = "8GiB"
-workers = 1
-compute_threads = 2
-[plugins]
-path = ["{plugins}"]
-[data]
-plugin = "source.synthetic"
-train = 160
-val = 0
-[[stage]]
-plugin = "synthetic.clip"
-frames = {frames}
-size = [{size}, {size}]
-[batch]
-size = 16
-[model]
-plugin = "model.recognizer"
-backbone = {{ plugin = "backbone.r3d_18" }}
-head = {{ plugin = "head.linear" }}
-batch_norm = "frozen"
-[loss]
-plugin = "loss.cross_entropy"
-[optimizer]
-plugin = "optimizer.sgd"
-lr = 0.0001
-momentum = 0.9
-"""
+WORK = ROOT / "build" / "benchmarks" / "memory_training"
+PINNED = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "2"}
 
 
 def pytorch(given, microbatch, checkpointed=False, pinned=False):
@@ -66,17 +29,13 @@ def pytorch(given, microbatch, checkpointed=False, pinned=False):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def sluice(*overrides):
-    shutil.rmtree(WORK / "run", ignore_errors=True)
-    with open(WORK / "out.txt", "wb") as out:
-        process = subprocess.Popen([BUILD / "bin" / "sluice", "train", WORK / "r3d_18.toml", *overrides], stdout=out, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = status
-    if status != 0:
-        raise RuntimeError((WORK / "out.txt").read_text(encoding="utf-8"))
-    rows = [json.loads(line) for line in (WORK / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    steps = [row for row in rows if row["kind"] == "step"]
-    return {"peak": usage.ru_maxrss * 1024, "base": steps[-1]["memory"]["base"], "seconds": statistics.median(row["time"]["waiting"] + row["time"]["computing"] for row in steps[1:])}
+def settings(given):
+    return [*clips_of(given.frames, given.size), f"run.precision={given.precision}", f"run.steps={given.steps}"]
+
+
+def sluice(file, given, *keys):
+    run = train(file, *settings(given), *keys)
+    return {"peak": run["peak"], "base": run["accounts"]["base"], "seconds": run["seconds"]}
 
 
 def row(name, figures, against=None):
@@ -94,8 +53,7 @@ def main():
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="PyTorch's malloc as it comes alone, and three budgets")
     given = parser.parse_args()
-    WORK.mkdir(parents=True, exist_ok=True)
-    (WORK / "r3d_18.toml").write_text(PIPELINE.format(work=WORK, plugins=BUILD / "tests" / "plugins", **vars(given)), encoding="utf-8")
+    file = synthetic_pipeline(WORK)
     print(f"r3d_18, 16 clips of {given.frames} x {given.size} x {given.size}, {given.precision}; MiB, seconds a step, ratios to PyTorch at the same microbatch")
     print(f"{'':<44}{'peak':>9}{'net':>9}{'s/step':>9}{'peak':>9}{'time':>9}")
     peers = {}
@@ -110,15 +68,14 @@ def main():
         peers[f"{microbatch} checkpointed"] = checkpointed
     for microbatch, peer in peers.items():
         if isinstance(microbatch, int):
-            row(f"sluice, microbatch {microbatch}", sluice(f"batch.microbatch={microbatch}", "plan.checkpoint=false"), peer)
-    plan = json.loads(subprocess.run([BUILD / "bin" / "sluice", "plan", WORK / "r3d_18.toml", "--json"], check=True, capture_output=True, text=True).stdout)
-    smallest = plan["smallest_host_ram"]
+            row(f"sluice, microbatch {microbatch}", sluice(file, given, f"batch.microbatch={microbatch}", "plan.checkpoint=false"), peer)
+    smallest = plan(file, *settings(given))["smallest_host_ram"]
     least = min(peers.values(), key=lambda peer: peer["peak"])
-    row("sluice, the smallest budget", sluice(f"budget.host_ram={smallest}B"), least)
+    row("sluice, the smallest budget", sluice(file, given, f"budget.host_ram={smallest}B"), least)
     budgets = sorted({int(peer["peak"]) for peer in peers.values() if peer["peak"] > smallest}, reverse=True)
     for budget in budgets[::3] if given.quick else budgets:
         same = min((peer for peer in peers.values() if peer["peak"] <= budget), key=lambda peer: peer["seconds"])
-        row(f"sluice, host_ram = {budget / MIB:.0f} MiB", sluice(f"budget.host_ram={budget}B"), same)
+        row(f"sluice, host_ram = {budget / MIB:.0f} MiB", sluice(file, given, f"budget.host_ram={budget}B"), same)
     print(f"smallest budget {smallest / MIB:.0f} MiB, the least of PyTorch {least['peak'] / MIB:.0f} MiB: {smallest / least['peak']:.2f}")
 
 
