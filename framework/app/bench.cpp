@@ -14,6 +14,7 @@
 #include "framework/base/clock.hpp"
 #include "framework/base/strings.hpp"
 #include "framework/flow/feed.hpp"
+#include "framework/flow/workers.hpp"
 #include "framework/memory/budget.hpp"
 #include "framework/memory/process.hpp"
 
@@ -38,7 +39,7 @@ constexpr std::size_t most_shown = 10;
 
 // As in training, but for the tensors: what is resident already, a reserve, and the rest for the samples.
 Budget divide(const OpenData& data, const Pipeline& pipeline, Split split) {
-  const auto size = pipeline.batch.size.value, workers = pipeline.budget.workers.value;
+  const auto size = pipeline.batch.size.value, workers = workers_of(pipeline.budget);
   const SampleBounds bounds = sample_bounds(*data.dataset, data.stages, split, no_cap, size);
   if (bounds.streams.empty()) throw Error(Code::data, "no sample can be used: " + (bounds.why_unusable.empty() ? std::string("no stream comes out") : bounds.why_unusable));
   BudgetNeeds needs;
@@ -67,7 +68,7 @@ Result measure(Loaded& loaded, const Request& request) {
 
   Ledger ledger(budget.samples);
   Feed::Options options;
-  options.workers = pipeline.budget.workers.value;
+  options.workers = workers_of(pipeline.budget);
   options.in_flight = pipeline.budget.in_flight.value;
   options.batch_size = options.eval_batch_size = pipeline.batch.size.value;
   options.drop_last = pipeline.batch.drop_last.value;
@@ -103,7 +104,7 @@ int bench(const Request& request) {
     fmt::print("{}\n", out.dump());
   } else {
     fmt::print("{} in {} batches, {}: {:.1f} clips/s with {} ({} to open)\n", counted(result.clips, "clip"), with_commas(result.batches), format_duration(result.seconds), rate,
-               counted(static_cast<std::uint64_t>(loaded.pipeline.budget.workers.value), "worker"), format_duration(result.opening));
+               counted(static_cast<std::uint64_t>(workers_of(loaded.pipeline.budget)), "worker"), format_duration(result.opening));
     fmt::print("samples took {} of their {}; the process {}\n", format_bytes(result.samples_peak), format_bytes(result.samples_share), format_bytes(result.resident_peak));
   }
   if (result.clips == 0) throw Error(Code::data, "no sample could be loaded", {});

@@ -11,6 +11,7 @@
 #include "framework/base/bytes.hpp"
 #include "framework/base/strings.hpp"
 #include "framework/config/problems.hpp"
+#include "framework/flow/workers.hpp"
 
 namespace sluice::app {
 namespace {
@@ -73,7 +74,7 @@ void judge_disk(const Pipeline& pipeline, const Preflight& preflight, const Mach
 }
 
 void judge_threads(const Pipeline& pipeline, const Preflight& preflight, const Machine& machine, Findings& findings) {
-  const std::int64_t compute = pipeline.budget.compute_threads.value, workers = pipeline.budget.workers.value, cores = machine.processor.usable();
+  const std::int64_t compute = pipeline.budget.compute_threads.value, workers = workers_of(pipeline.budget), cores = machine.processor.usable();
   const std::string text = fmt::format("{} for the network, {} for the data, {} to run them", counted(static_cast<std::uint64_t>(compute), "thread"), counted(static_cast<std::uint64_t>(workers), "thread"),
                                        counted(static_cast<std::uint64_t>(cores), "core"));
   if (preflight.device == "cpu" && compute > cores) findings.warning("threads", text, fmt::format("threads of the network wait for each other after every kernel: set budget.compute_threads={} (it is part of the result: before the first run)", cores));
@@ -84,7 +85,7 @@ void judge_threads(const Pipeline& pipeline, const Preflight& preflight, const M
 void judge_device_keys(const Pipeline& pipeline, const Preflight& preflight, const Machine& machine, Findings& findings) {
   if (preflight.device != "cpu") return;
   if (pipeline.budget.device_memory.value > 0)
-    findings.ok("device memory", fmt::format("budget.device_memory = {} bounds nothing: the run is on the CPU, where host_ram bounds all", format_bytes(pipeline.budget.device_memory.value)));
+    findings.ok("device memory", fmt::format("budget.device_memory = {} bounds the tensors of this run on the CPU, within host_ram; what a driver takes beside them is not in it", format_bytes(pipeline.budget.device_memory.value)));
   const auto precision = pipeline.run.precision.value;
   if (precision == Precision::bf16 && !multiplies_bf16(machine.processor))
     findings.warning("precision", "bf16 on a processor without instructions for it: less memory, and slower than fp32", "leave run.precision = \"fp32\" unless the memory is what counts");

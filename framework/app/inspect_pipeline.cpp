@@ -12,6 +12,7 @@
 #include "framework/base/strings.hpp"
 #include "framework/config/tables.hpp"
 #include "framework/flow/feed.hpp"
+#include "framework/flow/workers.hpp"
 
 namespace sluice::app {
 namespace {
@@ -47,7 +48,7 @@ View look(OpenData& data, const Pipeline& pipeline) {
     // A feed that is given no phase admits nothing; it knows its queues.
     Ledger ledger(cap);
     Feed::Options options;
-    options.workers = pipeline.budget.workers.value;
+    options.workers = workers_of(pipeline.budget);
     options.in_flight = pipeline.budget.in_flight.value;
     options.batch_size = options.eval_batch_size = pipeline.batch.size.value;
     options.seed = static_cast<std::uint64_t>(pipeline.run.seed.value);
@@ -116,7 +117,7 @@ void print_text(const Loaded& loaded, const OpenData& data, const View& view) {
   }
   if (const auto& failed = data.dataset->failed(); !failed.empty())
     facts.push_back({"unusable", fmt::format("{} {}; the first: {}", with_commas(failed.size()), failed.size() == 1 ? "entry" : "entries", cause_text(failed[0]))});
-  facts.push_back({"budget", fmt::format("host_ram {}, {} workers, {} compute threads", pipeline.budget.host_ram.value ? format_bytes(pipeline.budget.host_ram.value) : "auto", pipeline.budget.workers.value, pipeline.budget.compute_threads.value)});
+  facts.push_back({"budget", fmt::format("host_ram {}, {} workers, {} compute threads", pipeline.budget.host_ram.value ? format_bytes(pipeline.budget.host_ram.value) : "auto", workers_of(pipeline.budget), pipeline.budget.compute_threads.value)});
   fmt::print("{}", columns(facts, 2, width));
 
   for (const auto& part : view.parts) {

@@ -8,6 +8,7 @@
 
 #include "framework/base/cache_folder.hpp"
 #include "framework/base/clock.hpp"
+#include "framework/flow/workers.hpp"
 
 namespace sluice::app {
 namespace {
@@ -40,7 +41,7 @@ OpenData open_data(Registry& registry, const Pipeline& pipeline) {
   ProgressLine line;
   Dataset::Options options;
   options.cache_dir = cache_folder();
-  options.workers = pipeline.budget.workers.value;
+  options.workers = workers_of(pipeline.budget);
   options.seed = static_cast<std::uint64_t>(pipeline.run.seed.value);
   options.eval_clips = pipeline.eval.clips.value;
   options.progress = [&line](const std::string& what, double fraction) { line.show(what, fraction); };

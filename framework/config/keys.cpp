@@ -52,8 +52,8 @@ void visit(KeyVisitor& v, RunConfig& run) {
 void visit(KeyVisitor& v, BudgetConfig& budget) {
   v.begin("budget", "What the process may use. Never exceeded; a pipeline that cannot fit is refused before the first frame is decoded.", Presence::always, true);
   v.key("host_ram", budget.host_ram, "memory of the whole process; auto: 0.8 of what the machine or cgroup has free", BytesRule{16 * MiB});
-  v.key("device_memory", budget.device_memory, "memory of this process on the device, as its driver reports it; auto: what is free", BytesRule{16 * MiB});
-  v.key("workers", budget.workers, "threads that decode and augment", WholeRule{1, most_threads});
+  v.key("device_memory", budget.device_memory, "memory of this process on the device, as its driver reports it; auto: what is free. On the CPU it bounds the tensors, within host_ram: the plan of a card, tried without one", BytesRule{16 * MiB});
+  v.key("workers", budget.workers, "threads that decode and augment; auto: one for each core, fewer where host_ram has no room for them", WholeRule{1, most_threads, "auto"});
   v.key("compute_threads", budget.compute_threads, "threads of the model on the CPU. They change the last bits of the result, so a resume with another number is refused", WholeRule{1, most_threads});
   v.key("in_flight", budget.in_flight, "samples between source and trainer at once; auto: as many as the bytes allow", WholeRule{1, most_samples, "auto"});
   v.end();

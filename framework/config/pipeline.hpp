@@ -46,7 +46,7 @@ struct RunConfig {
 struct BudgetConfig {
   Placed<std::uint64_t> host_ram{0};  // bytes; 0: auto = 0.8 of what cgroup or machine has free
   Placed<std::uint64_t> device_memory{0};  // bytes; 0: auto
-  Placed<std::int64_t> workers{2};
+  Placed<std::int64_t> workers{0};     // 0: "auto", workers_of() of flow
   Placed<std::int64_t> compute_threads{2};
   Placed<std::int64_t> in_flight{0};  // samples; 0: derived from the bytes
 };

@@ -40,9 +40,12 @@ Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std
   }
   const auto left = host_ram - others;
   budget.useful = std::max(needs.useful_samples, needs.smallest_samples);
+  budget.reserve = needs[Account::reserve];
   budget.samples = std::min(left, budget.useful);
-  budget.unused = left - budget.samples;
+  budget.reuse = std::min(left - budget.samples, needs.reuse);
+  budget.unused = left - budget.samples - budget.reuse;
   budget.table += line("samples", budget.samples, needs.what_samples.empty() ? "" : "the least: " + needs.what_samples);
+  if (budget.reuse > 0) budget.table += line("reuse", budget.reuse, "freed tensor memory, kept for the next tensor");
   if (budget.unused > 0) budget.table += line("unused", budget.unused, "");
   budget.table += line("together", host_ram, "");
   return budget;

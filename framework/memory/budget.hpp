@@ -24,6 +24,7 @@ struct BudgetNeeds {
   std::array<std::uint64_t, static_cast<int>(Account::count_)> bytes{};
   std::uint64_t smallest_samples = 0;  // below it a batch cannot come together (smallest_cap() of flow)
   std::uint64_t useful_samples = std::numeric_limits<std::uint64_t>::max();  // more than this would lie idle
+  std::uint64_t reuse = 0;  // of freed tensor memory, kept where the budget has it to spare
   std::string what_samples{};  // e.g. "a batch of 16: 15 x 602 KiB + 4.1 MiB", for the table
 
   [[nodiscard]] std::uint64_t& operator[](Account account) { return bytes[static_cast<std::size_t>(account)]; }
@@ -34,6 +35,8 @@ struct Budget {
   std::uint64_t host_ram = 0;
   std::uint64_t samples = 0;   // the cap of the ledger, batches included
   std::uint64_t useful = 0;    // of samples: more would lie idle
+  std::uint64_t reserve = 0;   // kept free
+  std::uint64_t reuse = 0;     // for freed tensor memory that waits for the next tensor
   std::uint64_t unused = 0;    // beyond what is useful
   std::uint64_t smallest = 0;  // the smallest host_ram that works: one byte less is refused
   std::string table{};         // an account a line

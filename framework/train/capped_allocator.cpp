@@ -22,9 +22,6 @@ constexpr std::uint64_t header_bytes = 64;
 constexpr std::uint64_t page = KeptBlocks::page;
 // Below, malloc's own reuse is cheaper than a page's worth of waste.
 constexpr std::uint64_t mapped_from = 64 * KiB;
-// Kept ranges are too small for the next large block now and then. With an eighth more than what lives at the peak they seldom are:
-// docs/decisions/0008-kept-pages.md.
-constexpr std::uint64_t play = 8;
 // What malloc keeps beside a block of ours.
 constexpr std::uint64_t malloc_overhead = 16;
 
@@ -163,7 +160,10 @@ void CappedAllocator::refuse(std::uint64_t bytes, bool at_cap) {
   std::abort();  // the check above throws
 }
 
-std::uint64_t CappedAllocator::footprint_limit() const noexcept { return counters_.cap == 0 ? high_ : std::min(high_ + high_ / play, counters_.cap); }
+// Kept ranges are too small for the next large block now and then. With this much more they seldom are: docs/decisions/0008-kept-pages.md.
+std::uint64_t CappedAllocator::reuse_above(std::uint64_t peak) noexcept { return std::min(peak / 8, 32 * MiB); }
+
+std::uint64_t CappedAllocator::footprint_limit() const noexcept { return counters_.cap == 0 ? high_ : std::min(high_ + reuse_above(high_), counters_.cap); }
 
 void CappedAllocator::keep_within_limit() noexcept { kept_.drop_until(footprint_limit() - std::min(footprint_limit(), counters_.live)); }
 

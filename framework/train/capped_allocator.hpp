@@ -7,7 +7,7 @@
 //
 // Past the cap it throws c10::OutOfMemoryError, as the allocators of devices do; LibTorch's own throws a plain c10::Error.
 // Blocks are 64-byte aligned. Large ones are mappings, kept for reuse as long as live and kept bytes together stay within the
-// cap, and within an eighth above the peak of the live bytes; without a cap, within that peak.
+// cap, and within reuse_above() the peak of the live bytes; without a cap, within that peak.
 #pragma once
 
 #include <array>
@@ -49,6 +49,8 @@ class CappedAllocator final : public c10::Allocator {
   };
   [[nodiscard]] Counters counters() const;
   void reset_peak();
+  // Under a cap with room for it, live and kept bytes together come to so much more than the peak of the live ones.
+  [[nodiscard]] static std::uint64_t reuse_above(std::uint64_t peak) noexcept;
   void trim();  // gives the kept blocks back to the system
   // Moves a block to another account; false when the block is not ours.
   bool retag(const c10::DataPtr& block, Account account);

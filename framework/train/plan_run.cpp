@@ -27,21 +27,34 @@ Json to_json(const TrainingPlan& plan, const Session& session) {
   return json;
 }
 
+// Neighbours that differ by less than one of `parts` of the whole range say little: a network of many segments has thousands of plans. The last, and each
+// microbatch without anything twice, stay.
+std::vector<const PlanStep*> apart(const std::vector<PlanStep>& steps, std::uint64_t parts) {
+  std::vector<const PlanStep*> out;
+  if (steps.empty()) return out;
+  const std::uint64_t least = (steps.front().host_ram - steps.back().host_ram) / parts;
+  for (const auto& step : steps)
+    if (out.empty() || &step == &steps.back() || !step.plan.checkpointing.any() || step.host_ram + least <= out.back()->host_ram) out.push_back(&step);
+  return out;
+}
+
 Json json_of(const Session& session) {
   const Planned& planned = session.planned;
-  Json json{{"plan", to_json(planned.plan, session)}, {"why", planned.why}, {"host_ram", session.budget.host_ram}, {"smallest_host_ram", session.budget.smallest}};
+  Json json{{"plan", to_json(planned.plan, session)}, {"why", planned.why}, {"host_ram", session.budget.host_ram}, {"smallest_host_ram", session.budget.smallest}, {"smallest_device_memory", planned.smallest_needs.tensors()}};
+  json["workers"] = session.workers;
+  json["batches_in_flight"] = session.batches_in_flight();
   json["smallest_plan"] = to_json(planned.smallest, session);
   json["accounts"] = {{"base", planned.needs.base},           {"runtime", planned.needs.runtime},     {"parameters", planned.needs.parameters},   {"gradients", planned.needs.gradients},
-                      {"optimizer", planned.needs.optimizer}, {"activations", planned.needs.activations}, {"samples", session.budget.samples}, {"unused", session.budget.unused}};
+                      {"optimizer", planned.needs.optimizer}, {"activations", planned.needs.activations}, {"samples", session.budget.samples}, {"reuse", session.budget.reuse}, {"reserve", session.budget.reserve}, {"unused", session.budget.unused}};
   json["segments"] = Json::array();
   if (planned.model)
     for (const auto& name : planned.model->segments())
       json["segments"].push_back({{"name", name}, {"kept", planned.model->kept_by(name, planned.plan.microbatch)}, {"again", planned.plan.checkpointing.all || planned.plan.checkpointing.names.contains(name)}});
   json["steps"] = Json::array();
-  for (const auto& step : planned.steps) {
-    Json row = to_json(step.plan, session);
-    row["host_ram"] = step.host_ram;
-    row["again"] = step.again;
+  for (const PlanStep* step : apart(planned.steps, 100)) {
+    Json row = to_json(step->plan, session);
+    row["host_ram"] = step->host_ram;
+    row["again"] = step->again;
     json["steps"].push_back(std::move(row));
   }
   return json;
@@ -71,15 +84,10 @@ void print_steps(const Session& session) {
   if (planned.steps.size() < 2) return;
   fmt::print("what another budget would change (predicted; the plan of this one is marked *)\n");
   fmt::print("  {:>10}   {:>10}   {}\n", "host_ram", "microbatch", "computed twice");
-  // Neighbours that differ by little say little.
-  const std::uint64_t apart = (planned.steps.front().host_ram - planned.steps.back().host_ram) / 10;
-  const PlanStep* last = nullptr;
-  for (const auto& step : planned.steps) {
-    if (last && &step != &planned.steps.back() && step.host_ram + apart > last->host_ram) continue;
-    last = &step;
-    const std::string again = step.plan.checkpointing.any() ? fmt::format("{:.0f} % of what is kept: {}", 100 * step.again, text_of(step.plan.checkpointing)) : std::string("nothing");
-    fmt::print("{} {:>10}   {:>10}   {}\n", step.plan.microbatch == planned.plan.microbatch && step.plan.checkpointing == planned.plan.checkpointing ? "*" : " ", bytes_to_write(step.host_ram),
-               step.plan.microbatch, again);
+  for (const PlanStep* step : apart(planned.steps, 10)) {
+    const std::string again = step->plan.checkpointing.any() ? fmt::format("{:.0f} % of what is kept: {}", 100 * step->again, text_of(step->plan.checkpointing)) : std::string("nothing");
+    fmt::print("{} {:>10}   {:>10}   {}\n", step->plan.microbatch == planned.plan.microbatch && step->plan.checkpointing == planned.plan.checkpointing ? "*" : " ", bytes_to_write(step->host_ram),
+               step->plan.microbatch, again);
   }
 }
 
@@ -90,11 +98,15 @@ void print_text(const Session& session) {
   if (planned.plan.chunk > 0) fmt::print("  {:<14} {} at a time, {} more on each side\n", "frames", planned.plan.chunk, session.chunking.halo);
   fmt::print("  {:<14} {}\n", "computed twice", text_of(planned.plan.checkpointing));
   if (session.eval_assembler) fmt::print("  {:<14} {} at a time\n", "evaluation", counted(static_cast<std::uint64_t>(planned.plan.eval_microbatch), "clip"));
+  fmt::print("  {:<14} {}, batches in flight: {}\n", "data", counted(static_cast<std::uint64_t>(session.workers), "worker"), session.batches_in_flight());
+  fmt::print("  {:<14} {}\n", "layout", wants_channels_last(session.pipeline) ? "channels_last" : "contiguous");
   fmt::print("host memory by account\n{}", session.budget.table);
   print_segments(session);
   print_steps(session);
   fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch,
              text_of(planned.smallest.checkpointing));
+  const std::uint64_t tensors = planned.smallest_needs.tensors();
+  fmt::print("the least of its tensors, what a card has to hold: device_memory = \"{}\" ({} bytes), and what its driver takes beside them\n", bytes_to_write(tensors), tensors);
 }
 
 std::vector<MeasuredSwitch> print_measured(const Switches& switches, const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {

@@ -122,7 +122,10 @@ class Planner {
     const SampleRoom samples = request_.samples(eval_microbatch);
     return fixed.base + fixed.runtime + fixed.parameters + fixed.optimizer + request_.reserve + (how == Room::least ? samples.least : samples.useful);
   }
-  [[nodiscard]] std::uint64_t room(std::int64_t eval_microbatch, Room how) const { return above(request_.host_ram, taken(eval_microbatch, how)); }
+  [[nodiscard]] std::uint64_t room(std::int64_t eval_microbatch, Room how) const {
+    const std::uint64_t host = above(request_.host_ram, taken(eval_microbatch, how));
+    return request_.device_memory == 0 ? host : std::min(host, above(request_.device_memory, meter_.fixed().parameters + meter_.fixed().optimizer));
+  }
 
   [[nodiscard]] bool automatic() const { return limits_.checkpoint.mode == Mode::automatic; }
   [[nodiscard]] bool several() const { return automatic() || limits_.microbatches.size() > 1; }

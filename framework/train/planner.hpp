@@ -25,6 +25,7 @@ struct PlanRequest {
   std::uint64_t host_ram = 0;
   std::uint64_t reserve = 0;
   std::function<SampleRoom(std::int64_t eval_microbatch)> samples;
+  std::uint64_t device_memory = 0;   // of all tensors together; 0: as much as host_ram has
   const StepTimes* times = nullptr;  // measured ones; null: a fixed formula stands for them
 };
 

@@ -13,6 +13,7 @@
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/strings.hpp"
+#include "framework/flow/workers.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/device.hpp"
 #include "framework/train/threads.hpp"
@@ -64,7 +65,7 @@ void Session::open_data(Reporter& reporter, Options& options) {
   Recipe source = options.source ? std::move(*options.source) : Recipe(registry, pipeline.data);
   Dataset::Options how;
   how.cache_dir = cache;
-  how.workers = pipeline.budget.workers.value;
+  how.workers = workers_of(pipeline.budget);
   how.seed = static_cast<std::uint64_t>(pipeline.run.seed.value);
   how.eval_clips = pipeline.eval.clips.value;
   how.progress = [&reporter, progress = options.progress](const std::string& what, double fraction) {
@@ -144,7 +145,7 @@ void Session::choose_precision(Reporter& reporter) {
 
 Feed::Options Session::feed_options() const {
   Feed::Options options;
-  options.workers = pipeline.budget.workers.value;
+  options.workers = workers;
   options.in_flight = pipeline.budget.in_flight.value;
   options.batch_size = pipeline.batch.size.value;
   options.eval_batch_size = planned.plan.eval_microbatch;

@@ -1,6 +1,7 @@
 // Everything that a run needs before its first frame: device, data, model, budget. Each verb makes one and goes on from it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -63,6 +64,7 @@ class Session {
   StepTimes step_times;  // of this configuration, from `sluice plan --measure`
   Planned planned;
   Budget budget;
+  std::int64_t workers = 1;  // threads that decode and augment
   std::unique_ptr<Ledger> samples;
   std::vector<std::pair<std::string, double>> seconds;  // what each part of the start took
 
@@ -70,6 +72,9 @@ class Session {
   [[nodiscard]] std::int64_t classes() const { return static_cast<std::int64_t>(dataset->classes().size()); }
   // The rate of optimizer step `step` (0, 1, ...).
   [[nodiscard]] double learning_rate(std::int64_t step) const;
+  // What the libraries keep beside the tensors: what is resident and is neither base nor tensors nor samples. For a quiet moment, between steps;
+  // until the first it is what the plan foresaw.
+  void measure_runtime();
   // Bytes by account, now or at the peak since the allocator's last reset_peak().
   [[nodiscard]] AccountBytes accounts(bool peak) const;
   // The budget with which a pass may need so many bytes beside parameters and optimizer.
@@ -80,6 +85,8 @@ class Session {
   void use_chunks(std::int64_t frames);
   // The plan as a file that `--plan` takes.
   [[nodiscard]] std::string plan_toml() const;
+  // Batches of samples that the budget has room for at once, the one at work among them; as many as are useful at most.
+  [[nodiscard]] std::int64_t batches_in_flight() const;
   // What is printed at the start: device, data, model, batch, memory.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> facts() const;
   // What a checkpoint says of this run; the caller fills in where it stands.
@@ -99,14 +106,23 @@ class Session {
   // From here on clips go through in chunks of so many frames.
   void cut_clips(std::int64_t frames);
   [[nodiscard]] SampleBounds bounds_of(Split split, std::int64_t batch) const;
-  [[nodiscard]] BudgetNeeds needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const;
+  struct SampleNeeds {
+    BudgetNeeds bytes;
+    std::uint64_t largest = 0;  // of one sample that is decoded
+    std::uint64_t batch = 0;    // places of a batch
+  };
+  [[nodiscard]] SampleNeeds needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const;
+  void choose_workers(const BudgetNeeds& with_one, std::uint64_t largest);
+  void fit_chunks(const std::vector<std::int64_t>& all, Reporter& reporter, const Options& options);
   [[nodiscard]] std::string smaller_hint(std::uint64_t beside) const;
   [[nodiscard]] std::uint64_t budget_bytes() const;  // host_ram, or what "auto" stands for
   [[nodiscard]] std::int64_t allowed_failures() const;
   [[nodiscard]] std::string needs_key(const Options& options) const;
   PlanLimits limits_;
+  std::atomic<std::uint64_t> runtime_{0};  // bytes; the live line reads it on a thread of its own
   std::vector<std::string> why_routed_;  // as routed, with the errors that were seen
   std::int64_t longest_clip_ = 0;  // frames
+  std::uint64_t batch_places_ = 0;  // bytes
 };
 
 }  // namespace sluice

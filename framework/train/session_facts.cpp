@@ -9,6 +9,7 @@
 #include "framework/base/strings.hpp"
 #include "framework/config/tables.hpp"
 #include "framework/config/toml.hpp"
+#include "framework/memory/process.hpp"
 #include "framework/state/files.hpp"
 #include "framework/state/hash.hpp"
 #include "framework/train/capped_allocator.hpp"
@@ -31,12 +32,18 @@ std::string Session::plan_toml() const {
   return text;
 }
 
+void Session::measure_runtime() {
+  const auto now = CappedAllocator::install().counters();
+  const std::uint64_t known = planned.needs.base + now.live + now.kept + (samples ? samples->used() : 0), resident = resident_bytes();
+  runtime_ = resident - std::min(resident, known);
+}
+
 AccountBytes Session::accounts(bool peak) const {
   const auto now = CappedAllocator::install().counters();
   AccountBytes bytes{};
   const auto set = [&](Account account, std::uint64_t value) { bytes[static_cast<std::size_t>(account)] = value; };
   set(Account::base, planned.needs.base);
-  set(Account::runtime, planned.needs.runtime);
+  set(Account::runtime, runtime_);
   set(Account::parameters, now.of(Account::parameters));
   set(Account::optimizer, now.of(Account::optimizer));
   const std::uint64_t others = now.of(Account::parameters) + now.of(Account::optimizer);
@@ -53,7 +60,7 @@ std::vector<std::pair<std::string, std::string>> Session::facts() const {
   for (const auto& weight : model->weights()) parameters += weight.tensor.numel();
   std::vector<std::pair<std::string, std::string>> out;
   out.emplace_back("device", fmt::format("{}, {} for the network, {} for the data", device.str(), counted(static_cast<std::uint64_t>(pipeline.budget.compute_threads.value), "thread"),
-                                         counted(static_cast<std::uint64_t>(pipeline.budget.workers.value), "thread")));
+                                         counted(static_cast<std::uint64_t>(workers), "thread")));
   out.emplace_back("data", fmt::format("{}: {} to train, {} to evaluate, {}", pipeline.data.plugin, with_commas(static_cast<std::uint64_t>(dataset->samples(Split::train))),
                                        with_commas(static_cast<std::uint64_t>(dataset->samples(Split::val))),
                                        classes() == 1 ? "1 class" : fmt::format("{} classes", classes())));

@@ -13,6 +13,7 @@
 #include "framework/base/bytes.hpp"
 #include "framework/base/strings.hpp"
 #include "framework/config/toml.hpp"
+#include "framework/flow/workers.hpp"
 #include "framework/memory/process.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/chunk_choice.hpp"
@@ -24,6 +25,9 @@
 
 namespace sluice {
 namespace {
+
+// A larger budget may be planned with passes of other sizes, for which the libraries keep more.
+constexpr std::uint64_t other_passes = 6 * MiB;
 
 // What is kept free beside all that was measured: stacks and malloc of the workers, decoders' tables, log, checkpoint.
 std::uint64_t reserve_bytes(std::int64_t workers) { return 24 * MiB + static_cast<std::uint64_t>(workers) * 2 * MiB; }
@@ -100,10 +104,11 @@ std::string Session::needs_key(const Options& options) const {
   return key;
 }
 
-// What samples need beside tensors, for an evaluation of that many clips at a time; and the reserve.
-BudgetNeeds Session::needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const {
-  const std::int64_t size = pipeline.batch.size.value, workers = pipeline.budget.workers.value;
-  BudgetNeeds all;
+// What samples need beside tensors, for an evaluation of that many clips at a time.
+Session::SampleNeeds Session::needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const {
+  const std::int64_t size = pipeline.batch.size.value;
+  SampleNeeds needs;
+  BudgetNeeds& all = needs.bytes;
   all.useful_samples = 0;
   std::vector<Demand> demands;
   if (train_assembler) demands.push_back({chunking.on() ? 1 : size, train});
@@ -111,11 +116,30 @@ BudgetNeeds Session::needs_of_samples(const SampleBounds& train, std::int64_t ev
   set_smallest(all, demands, allowed_failures() - static_cast<std::int64_t>(dataset->failed().size()));
   for (const auto& [batch, bounds] : demands) {
     // Two batches ahead, one at work, and a clip for each worker.
-    const auto ahead = 3 * static_cast<std::uint64_t>(batch) * bounds.place + static_cast<std::uint64_t>(2 * workers + 2) * bounds.largest;
+    const auto ahead = 3 * static_cast<std::uint64_t>(batch) * bounds.place + static_cast<std::uint64_t>(2 * workers_of(pipeline.budget) + 2) * bounds.largest;
+    needs.largest = std::max(needs.largest, bounds.largest);
+    needs.batch = std::max(needs.batch, static_cast<std::uint64_t>(batch) * bounds.place);
     all.useful_samples = std::max({all.useful_samples, ahead, bounds.smallest_all});
   }
-  all[Account::reserve] = reserve_bytes(workers);
-  return all;
+  return needs;
+}
+
+// Those that were left open take what the tensors and the least of the samples leave.
+void Session::choose_workers(const BudgetNeeds& with_one, std::uint64_t largest) {
+  const std::int64_t most = workers_of(pipeline.budget);
+  if (pipeline.budget.workers.value > 0) {
+    workers = most;
+    return;
+  }
+  std::uint64_t taken = with_one.smallest_samples;
+  for (const auto bytes : with_one.bytes) taken += bytes;
+  const std::uint64_t spare = budget_bytes() - std::min(budget_bytes(), taken), each = reserve_bytes(1) - reserve_bytes(0) + 2 * largest;
+  workers = 1 + static_cast<std::int64_t>(std::min<std::uint64_t>(static_cast<std::uint64_t>(most - 1), spare / each));
+}
+
+std::int64_t Session::batches_in_flight() const {
+  const std::uint64_t place = std::max<std::uint64_t>(1, batch_places_);
+  return static_cast<std::int64_t>(std::clamp<std::uint64_t>(budget.samples / place, 1, 3));
 }
 
 // What would make a pipeline fit that does not, beside a larger budget: what changes nothing that is learnt first.
@@ -192,24 +216,43 @@ void Session::fit(Reporter& reporter, const Options& options) {
   for (const Split split : {Split::train, Split::val})
     if (model->temporal_radius() && (split == Split::train ? train_assembler : eval_assembler)) longest_clip_ = std::max(longest_clip_, longest_clip(*dataset, stages, split));
   const auto all = chunks_to_try(*model, pipeline.plan.chunk, options.saved_chunk, longest_clip_);
+  if (all.size() > 1) return fit_chunks(all, reporter, options);
+  if (all.front() > 0) cut_clips(all.front());
+  fit_into_budget(reporter, options);
+  for (const auto& line : why_routed_) reporter.note(line);
+}
+
+// The smallest chunk says what is the least that works; the first that fits is taken.
+void Session::fit_chunks(const std::vector<std::int64_t>& all, Reporter& reporter, const Options& options) {
+  cut_clips(all.back());
+  fit_into_budget(reporter, options);
+  const std::uint64_t smallest = budget.smallest;
+  const TrainingPlan plan = planned.smallest;
+  const TensorNeeds needs = planned.smallest_needs;
   for (const auto frames : all) {
-    if (frames > 0) cut_clips(frames);
+    CappedAllocator::install().set_cap(0);
+    cut_clips(frames);
     try {
       fit_into_budget(reporter, options);
-      for (const auto& line : why_routed_) reporter.note(line);
-      return;
     } catch (const BudgetError&) {
-      if (frames == all.back()) throw;
+      continue;  // the last of them was seen to fit
     }
+    if (smallest < budget.smallest) {
+      budget.smallest = smallest;
+      planned.smallest = plan;
+      planned.smallest_needs = needs;
+    }
+    break;
   }
+  for (const auto& line : why_routed_) reporter.note(line);
 }
 
 void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   const std::uint64_t host_ram = budget_bytes();
   const std::int64_t size = pipeline.batch.size.value;
   const SampleBounds train = train_assembler ? bounds_of(Split::train, size) : SampleBounds{};
-  std::map<std::int64_t, BudgetNeeds> of_samples;
-  const auto samples_for = [&](std::int64_t eval_microbatch) -> const BudgetNeeds& {
+  std::map<std::int64_t, SampleNeeds> of_samples;
+  const auto samples_for = [&](std::int64_t eval_microbatch) -> const SampleNeeds& {
     const auto known = of_samples.find(eval_microbatch);
     return known != of_samples.end() ? known->second : of_samples.emplace(eval_microbatch, needs_of_samples(train, eval_microbatch)).first->second;
   };
@@ -237,8 +280,13 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   PlanRequest wanted;
   wanted.limits = limits_;
   wanted.host_ram = host_ram;
-  wanted.reserve = reserve_bytes(pipeline.budget.workers.value);
-  wanted.samples = [&](std::int64_t eval_microbatch) { return SampleRoom{samples_for(eval_microbatch).smallest_samples, samples_for(eval_microbatch).useful_samples}; };
+  const std::int64_t most_workers = workers_of(pipeline.budget), least_workers = pipeline.budget.workers.value > 0 ? most_workers : 1;
+  wanted.reserve = reserve_bytes(least_workers);
+  wanted.device_memory = pipeline.budget.device_memory.value;
+  wanted.samples = [&](std::int64_t eval_microbatch) {
+    const BudgetNeeds& bytes = samples_for(eval_microbatch).bytes;
+    return SampleRoom{bytes.smallest_samples, bytes.useful_samples + reserve_bytes(most_workers) - wanted.reserve};
+  };
   step_times = StepTimes(cache, needs_key(options));
   wanted.times = &step_times;
   planned = make_plan(meter, wanted);
@@ -249,34 +297,51 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     planned.why = fmt::format("clips of up to {} frames, {} at a time and {} more on each side", longest_clip_, chunking.frames, chunking.halo);
   }
 
-  const auto all_of = [&](const TrainingPlan& what, const TensorNeeds& tensors) {
-    BudgetNeeds all = samples_for(what.eval_microbatch);
+  const auto all_of = [&](const TrainingPlan& what, const TensorNeeds& tensors, std::int64_t threads) {
+    BudgetNeeds all = samples_for(what.eval_microbatch).bytes;
+    all[Account::reserve] = reserve_bytes(threads);
     all[Account::base] = tensors.base;
     all[Account::runtime] = tensors.runtime;
     all[Account::parameters] = tensors.parameters;
     all[Account::gradients] = tensors.gradients;
     all[Account::optimizer] = tensors.optimizer;
     all[Account::activations] = tensors.activations;
+    all.reuse = CappedAllocator::reuse_above(tensors.tensors());
     return all;
   };
   const std::string where = pipeline.budget.host_ram.place.text();
+  const auto& least = planned.smallest_needs;
   try {
-    const std::uint64_t smallest = divide_budget(host_ram, all_of(planned.smallest, planned.smallest_needs), where).smallest;
-    budget = divide_budget(host_ram, all_of(planned.plan, planned.needs), where);
+    const std::uint64_t smallest = divide_budget(host_ram, all_of(planned.smallest, least, least_workers), where).smallest;
+    choose_workers(all_of(planned.plan, planned.needs, 1), samples_for(planned.plan.eval_microbatch).largest);
+    budget = divide_budget(host_ram, all_of(planned.plan, planned.needs, workers), where);
     budget.smallest = smallest;
   } catch (const BudgetError& error) {
-    const auto& tensors = planned.smallest_needs;
-    const std::uint64_t beside = tensors.base + tensors.runtime + tensors.parameters + tensors.optimizer + wanted.reserve + samples_for(planned.smallest.eval_microbatch).smallest_samples;
+    const std::uint64_t beside = least.base + least.runtime + least.parameters + least.optimizer + wanted.reserve + samples_for(planned.smallest.eval_microbatch).bytes.smallest_samples;
     throw BudgetError(error.smallest(), error.message(), error.hint() + smaller_hint(beside), error.where());
   }
-  CappedAllocator::install().set_cap(planned.needs.tensors() + budget.unused);
+  const std::uint64_t device_memory = pipeline.budget.device_memory.value;
+  if (device_memory > 0 && least.tensors() > device_memory)
+    throw BudgetError(budget.smallest,
+                      fmt::format("budget.device_memory is {}, and the tensors of this pipeline need {} (parameters {}, gradients {}, optimizer {}, activations {})", format_bytes(device_memory),
+                                  format_bytes(least.tensors()), format_bytes(least.parameters), format_bytes(least.gradients), format_bytes(least.optimizer), format_bytes(least.activations)),
+                      fmt::format("set device_memory = \"{}\" (at least {} bytes), or need less: fewer or smaller frames, a smaller model", bytes_to_write(least.tensors()), least.tensors()),
+                      pipeline.budget.device_memory.place.text());
+  batch_places_ = samples_for(planned.plan.eval_microbatch).batch;
+  const std::uint64_t cap = planned.needs.tensors() + budget.reuse + budget.unused;
+  CappedAllocator::install().set_cap(device_memory > 0 ? std::min(cap, device_memory) : cap);
   samples = std::make_unique<Ledger>(budget.samples);
+  runtime_ = planned.needs.runtime;
 }
 
 Change Session::more_memory(std::uint64_t pass) const {
   const auto& needs = planned.needs;
-  const auto bytes = needs.base + needs.runtime + needs.parameters + needs.optimizer + reserve_bytes(pipeline.budget.workers.value) + budget.useful + with_margin(pass);
-  return {"budget.host_ram", fmt::format("\"{}\"", bytes_to_write(bytes)), fmt::format("learns the same bit for bit: this batch went through with {} for its pass", format_bytes(pass))};
+  const auto bytes = needs.base + with_margin(needs.runtime) + other_passes + needs.parameters + needs.optimizer + reserve_bytes(workers) + budget.useful + with_margin(pass);
+  const auto tensors = needs.parameters + needs.optimizer + with_margin(pass);
+  const std::string seen = fmt::format("learns the same bit for bit: this batch went through with {} for its pass", format_bytes(pass));
+  if (const auto device = pipeline.budget.device_memory.value; device > 0 && device < tensors && bytes <= budget.host_ram)
+    return {"budget.device_memory", fmt::format("\"{}\"", bytes_to_write(tensors)), seen};
+  return {"budget.host_ram", fmt::format("\"{}\"", bytes_to_write(bytes)), seen};
 }
 
 std::vector<std::int64_t> Session::microbatches_if_open() const {

@@ -339,6 +339,7 @@ class TrainingRun {
       report.clips = result.clips;
       report.seconds_waiting_for_data = waited_;
       report.seconds_computing = computed_;
+      session_.measure_runtime();
       report.accounts = session_.accounts(true);
       report.last_of_epoch = batch.last;
       reporter_.step(report);

@@ -112,7 +112,7 @@ TEST_CASE("a plugin swapped by a later layer sheds the keys it does not have, an
 
 TEST_CASE("an override that is wrong is reported as the command line") {
   const Folder folder;
-  CHECK_THROWS_WITH(static_cast<void>(load(folder, right_pipeline, {"budget.workers=0"})), doctest::Contains("command line: budget.workers=0: budget.workers must be a whole number from 1 to 1024, not 0"));
+  CHECK_THROWS_WITH(static_cast<void>(load(folder, right_pipeline, {"budget.workers=0"})), doctest::Contains("command line: budget.workers=0: budget.workers must be a whole number from 1 to 1024, or \"auto\", not 0"));
   CHECK_THROWS_WITH(static_cast<void>(load(folder, right_pipeline, {"budgte.workers=4"})), doctest::Contains("did you mean budget?"));
   CHECK_THROWS_WITH(static_cast<void>(load(folder, right_pipeline, {"stage.hflip.q=4"})), doctest::Contains("augment.hflip has no key 'q'"));
 }
@@ -128,7 +128,7 @@ TEST_CASE("plugin paths are relative to their file and known before the plugins 
 
 TEST_CASE("the reference names every key with type, range and default") {
   const std::string page = key_reference();
-  for (const char* row : {"| `workers` | whole number, 1 to 1024 | `2` |", "| `host_ram` | size like \"1536MiB\", at least 16.0 MiB, or \"auto\" | `\"auto\"` |", "| `epochs` | whole number, 1 to 1000000 |  |",
+  for (const char* row : {"| `workers` | whole number, 1 to 1024, or \"auto\" | `\"auto\"` |", "| `host_ram` | size like \"1536MiB\", at least 16.0 MiB, or \"auto\" | `\"auto\"` |", "| `epochs` | whole number, 1 to 1000000 |  |",
                           "## [[stage]]", "| `only` | one of train, eval |", "## [model.input]", "| `average` | one of prob, score | `\"prob\"` |", "| `chunk` | whole number, 1 to 1048576, or \"auto\" | `\"auto\"` |", "| `checkpoint` | auto, true, false or names | `\"auto\"` |"}) {
     CAPTURE(row);
     CHECK(page.find(row) != std::string::npos);

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "framework/memory/machine.hpp"
 #include "tests/runs/synthetic_run.hpp"
 
 using namespace sluice::testing;
@@ -34,6 +35,19 @@ std::vector<std::string> steps_of(const fs::path& run) {
   auto rows = learnt(run);
   std::erase_if(rows, [](const std::string& row) { return row.find("\"kind\":\"step\"") == std::string::npos; });
   return rows;
+}
+
+// Bytes at the peak of each step.
+std::vector<std::uint64_t> tensors_of_steps(const fs::path& run) {
+  std::vector<std::uint64_t> all;
+  std::ifstream file(run / "metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    const auto row = nlohmann::json::parse(line);
+    if (row["kind"] != "step") continue;
+    all.push_back(0);
+    for (const char* account : {"parameters", "gradients", "optimizer", "activations"}) all.back() += row["memory"].value(account, std::uint64_t{0});
+  }
+  return all;
 }
 
 Plan plan_of(const fs::path& file, const fs::path& folder, std::vector<std::string> overrides = {}) {
@@ -204,4 +218,61 @@ TEST_CASE("[plan] pins are honoured or refused") {
   const Finished wrong = run_sluice({"train", file, "--plan", "wrong.toml"}, folder.path());
   CHECK(wrong.code == 2);
   CHECK(wrong.err.starts_with("wrong.toml:3:1: a plan has no 'batch.size'"));
+}
+
+// Catches: workers that push out of the budget what has to be there, a smallest budget that counts threads which need not be, a number
+// that was pinned and is not followed, and workers that change what is learnt.
+TEST_CASE("workers that are left open: one for each core where there is room, one at the smallest budget; a pinned number stays") {
+  const ScratchFolder folder;
+  std::string text = large_clips("\"batch\"");
+  text.erase(text.find("workers = "), text.find('\n', text.find("workers = ")) - text.find("workers = "));
+  const auto file = write_pipeline(folder.path(), text);
+  const Plan roomy = plan_of(file, folder.path());
+  CHECK(roomy.json["workers"] == sluice::read_processor().usable());
+  CHECK(roomy.json["batches_in_flight"] == 3);
+  const std::string smallest = "budget.host_ram=" + std::to_string(roomy.smallest());
+  const Plan least = plan_of(file, folder.path(), {smallest});
+  CHECK(least.json["workers"] == 1);
+  CHECK(least.json["batches_in_flight"] < 3);
+  CHECK(plan_of(file, folder.path(), {"budget.workers=7"}).json["workers"] == 7);
+  // Two threads that have to be there cost what the reserve has for one.
+  CHECK(plan_of(file, folder.path(), {"budget.workers=2"}).smallest() == roomy.smallest() + (2 << 20));
+
+  const Finished one = run_sluice({"train", file, "run.epochs=1", "run.dir=one", smallest}, folder.path());
+  INFO(one.err);
+  REQUIRE(one.code == 0);
+  CHECK(one.out.find("1 thread for the data") != std::string::npos);
+  CHECK(one.peak_resident <= roomy.smallest());
+  const Finished many = run_sluice({"train", file, "run.epochs=1", "run.dir=many", "budget.workers=7"}, folder.path());
+  REQUIRE(many.code == 0);
+  CHECK(last_weights(folder.path() / "one") == last_weights(folder.path() / "many"));
+}
+
+// Catches: a device_memory that is not kept, one that changes what is learnt, a smallest one that does not work or is not the smallest.
+TEST_CASE("device_memory on the CPU bounds the tensors: the plan of a card, tried without one") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), large_clips("\"batch\""));
+  const Plan roomy = plan_of(file, folder.path());
+  const std::uint64_t smallest = roomy.json["smallest_device_memory"];
+  const auto& accounts = roomy.json["accounts"];
+  std::uint64_t tensors = 0;
+  for (const char* account : {"parameters", "gradients", "optimizer", "activations"}) tensors += accounts[account].get<std::uint64_t>();
+  REQUIRE(smallest < tensors);
+  const Finished whole = run_sluice({"train", file, "run.epochs=1", "run.dir=whole"}, folder.path());
+  REQUIRE(whole.code == 0);
+  for (const std::uint64_t device : {smallest, (smallest + tensors) / 2}) {
+    const std::string budget = "budget.device_memory=" + std::to_string(device);
+    CHECK_FALSE(plan_of(file, folder.path(), {budget}).json["plan"]["checkpoint"].empty());
+    fs::remove_all(folder.path() / "card");
+    const Finished run = run_sluice({"train", file, "run.epochs=1", "run.dir=card", budget}, folder.path());
+    INFO(run.err);
+    REQUIRE(run.code == 0);
+    CHECK(run.err.find("out of memory") == std::string::npos);
+    CHECK(last_weights(folder.path() / "card") == last_weights(folder.path() / "whole"));
+    for (const std::uint64_t held : tensors_of_steps(folder.path() / "card")) CHECK(held <= device);
+  }
+  const Finished below = run_sluice({"train", file, "budget.device_memory=" + std::to_string(smallest - 1)}, folder.path());
+  CHECK(below.code == 2);
+  CHECK(below.err.find(std::to_string(smallest) + " bytes") != std::string::npos);
+  CHECK(below.err.find("budget.device_memory") != std::string::npos);
 }

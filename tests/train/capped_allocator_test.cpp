@@ -141,7 +141,7 @@ TEST_CASE("resident memory follows: live and kept bytes never pass the peak of t
 }
 
 // Mistake caught: play above the peak that is taken where the cap leaves no room for it, or that is never taken.
-TEST_CASE("under a cap, kept bytes fill an eighth above the peak, and never pass the cap") {
+TEST_CASE("under a cap, kept bytes fill what reuse may have above the peak, and never pass the cap") {
   for (const std::uint64_t room : {std::uint64_t{1} << 30, std::uint64_t{24} << 20}) {
     CAPTURE(room);
     allocator().set_cap(0);
@@ -157,7 +157,7 @@ TEST_CASE("under a cap, kept bytes fill an eighth above the peak, and never pass
       const auto now = allocator().counters();
       high = std::max(high, now.live);
       most = std::max(most, now.live + now.kept);
-      REQUIRE(now.live + now.kept <= std::min(high + high / 8, base + room));
+      REQUIRE(now.live + now.kept <= std::min(high + std::min(high / 8, 32 * MiB), base + room));
     }
     CHECK(most > high);
     held.clear();
