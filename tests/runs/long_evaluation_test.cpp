@@ -74,7 +74,7 @@ std::vector<fs::path> videos_in(const fs::path& folder, const std::string& split
 }
 
 // The least with which this verb begins: what it says itself where it is given too little.
-[[maybe_unused]] std::uint64_t smallest_of(const Finished& refused) {
+std::uint64_t smallest_of(const Finished& refused) {
   REQUIRE(refused.code == 2);
   const std::string mark = "(at least ";
   const auto at = refused.err.find(mark);
@@ -164,5 +164,62 @@ TEST_CASE("an evaluation in chunks that runs out of memory begins again with sma
     CHECK(one["numbers"]["loss"].get<double>() == doctest::Approx(other["numbers"]["loss"].get<double>()).epsilon(1e-4));
     CHECK(one["numbers"]["accuracy.top1"] == other["numbers"]["accuracy.top1"]);
     CHECK(weights_apart(cut, roomy) < 1e-3);
+  }
+}
+
+// Catches: an evaluation that starts over with half of its videos counted, videos that are printed twice or left out, chunks that stay as they
+// were; advice that was not tried, and a report without the one who asked.
+TEST_CASE("eval and predict in chunks go on with smaller ones where memory runs out, and end with advice that works where chunks are pinned") {
+  const ScratchFolder folder;
+  const std::string text = hungry("epochs = 1");
+  const Result trained = train_long(folder, {"plan.chunk=64"}, true, text);
+  const auto videos = videos_in(folder.path() / "order6", "val");
+  for (const std::string verb : {"eval", "predict"}) {
+    CAPTURE(verb);
+    const auto run = [&](std::vector<std::string> more) {
+      more.emplace_back("model.extra_eval=2048");
+      Labelled all = verb == "eval" ? Labelled{} : predicted(folder, trained, more, videos, text);
+      if (verb == "eval") more.emplace_back("--json"), all.run = with_checkpoint(folder, verb, trained, more, text);
+      return all;
+    };
+    const auto same = [&](const Labelled& one, const Labelled& other) {
+      if (verb == "predict") return check_same(one, other, 4);
+      const auto numbers = nlohmann::json::parse(one.run.out), others = nlohmann::json::parse(other.run.out);
+      CHECK(numbers["clips"] == 4);
+      CHECK(numbers["videos"] == 4);
+      CHECK(numbers["metrics"]["loss"].get<double>() == doctest::Approx(others["metrics"]["loss"].get<double>()).epsilon(1e-5));
+      CHECK(numbers["metrics"]["accuracy.top1"] == others["metrics"]["accuracy.top1"]);
+    };
+    const Labelled roomy = run({"plan.chunk=64"});
+    INFO(roomy.run.err);
+    REQUIRE(roomy.run.code == 0);
+    const auto smallest = smallest_of(run({"plan.chunk=64", "budget.host_ram=48MiB"}).run);
+    const auto tight = fmt::format("budget.host_ram={}", smallest + (160u << 20));
+    const Labelled cut = run({tight});
+    INFO(cut.run.err);
+    REQUIRE(cut.run.code == 0);
+    CHECK(says(cut.run.err, "the same once more"));
+    CHECK(says(cut.run.err, "32 frames at a time instead of 64 from here on"));
+    same(cut, roomy);
+
+    const Labelled pinned = run({tight, "plan.chunk=64"});
+    CHECK(pinned.run.code == 2);
+    CHECK(says(pinned.run.err, verb == "eval" ? "out of memory in the evaluation" : "out of memory in the prediction"));
+    for (const auto* line : {"requested  ", "allocated  ", "by place   ", "largest    ", "process    "}) CHECK(says(pinned.run.err, line));
+    CHECK_FALSE(says(pinned.run.err, "--resume"));
+    CHECK_FALSE(says(pinned.run.err, "learns"));
+    const auto advice = advice_of(pinned.run.err);
+    REQUIRE(advice.size() == 2);
+    CHECK(advice[0].key == "plan.chunk");
+    CHECK(advice[1].key == "budget.host_ram");
+    for (const auto& change : advice) {
+      const Labelled followed = run({tight, "plan.chunk=64", change.key + "=" + change.value});
+      INFO(followed.run.err);
+      REQUIRE(followed.run.code == 0);
+      same(followed, roomy);
+    }
+    // Planted: an eighth less is not enough.
+    const auto mib = std::stoull(advice[1].value.substr(1)) * 7 / 8;
+    CHECK(run({fmt::format("budget.host_ram={}MiB", mib), "plan.chunk=64"}).run.code == 2);
   }
 }
