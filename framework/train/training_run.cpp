@@ -26,6 +26,7 @@
 #include "framework/train/evaluation.hpp"
 #include "framework/train/live_feed.hpp"
 #include "framework/train/phases.hpp"
+#include "framework/train/run_reports.hpp"
 #include "framework/train/session.hpp"
 #include "framework/train/split_pass.hpp"
 
@@ -104,19 +105,6 @@ class TrainingRun {
     return names.size() > 1 ? names[1] : names[0];
   }
 
-  // step-8.refused, step-8.refused.2: as they were called when they counted.
-  static std::string name_before(const std::filesystem::path& aside) {
-    const std::string name = aside.filename().string();
-    return name.substr(0, name.find(".refused"));
-  }
-  [[nodiscard]] std::vector<std::filesystem::path> checkpoints_set_aside() const {
-    std::vector<std::filesystem::path> found;
-    std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(checkpoint_folder(session_.pipeline.run.dir.value), ignored))
-      if (entry.path().filename().string().find(".refused") != std::string::npos) found.push_back(entry.path());
-    return found;
-  }
-
   void restore() {
     std::int64_t from = 0;
     if (request_.resume) {
@@ -136,7 +124,7 @@ class TrainingRun {
         found_.checkpoint.reset();
       } else {
         reporter_.note("there is no checkpoint to resume from: starting afresh");
-        for (const auto& aside : checkpoints_set_aside()) reporter_.note(fmt::format("an earlier run's is set aside as {}: rename it to {} to go on from it", aside.string(), name_before(aside)));
+        for (const auto& aside : checkpoints_set_aside(session_.pipeline.run.dir.value)) reporter_.note(fmt::format("an earlier run's is set aside as {}: rename it to {} to go on from it", aside.string(), name_before(aside)));
       }
     }
     for (const auto& aside : store_.continue_from(from))
@@ -149,23 +137,7 @@ class TrainingRun {
     const auto& pipeline = session_.pipeline;
     write_file(system_disk(), pipeline.run.dir.value / "pipeline.toml", pipeline.canonical);
     write_file(system_disk(), pipeline.run.dir.value / "plan.toml", session_.plan_toml());
-    RunStart run;
-    run.name = pipeline.run.name.value;
-    run.dir = pipeline.run.dir.value;
-    run.total_steps = session_.total_steps;
-    run.epochs = plan_.epochs;
-    run.budget = session_.budget.host_ram;
-    if (resumed_) run.resumed_step = step_count_;
-    run.facts = session_.facts();
-    std::string parts;
-    double total = 0;
-    for (const auto& [what, seconds] : session_.seconds) {
-      total += seconds;
-      parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", what, format_duration(seconds));
-    }
-    run.facts.emplace_back("ready in", fmt::format("{} ({})", format_duration(total), parts));
-    run.pipeline = pipeline.canonical;
-    reporter_.run_started(run);
+    reporter_.run_started(start_of(session_, plan_.epochs, resumed_ ? std::optional(step_count_) : std::nullopt));
     for (const auto& failed : session_.dataset->failed()) reporter_.failed(step_count_, 0, failed);
     session_.check_failures(static_cast<std::int64_t>(session_.dataset->failed().size()));
   }
@@ -253,18 +225,13 @@ class TrainingRun {
     if (result.updated) {
       ++step_count_;
       streak_ = 0;
-      StepReport report;
+      StepReport report = report_of(session_, result);
       report.step = step_count_;
       report.epoch = epoch;
-      report.loss = result.loss;
       report.lr = lr;
-      report.scalars = result.scalars;
-      if (result.gradient_norm > 0) report.scalars.emplace_back("gradient_norm", result.gradient_norm);
       if (work_.scaler().active()) report.scalars.emplace_back("loss_scale", work_.scaler().scale());
-      report.clips = result.clips;
       report.seconds_waiting_for_data = waited_;
       report.seconds_computing = computed_;
-      report.accounts = session_.accounts(true);
       report.last_of_epoch = batch.last;
       reporter_.step(report);
     } else if (result.weight > 0) {
@@ -315,12 +282,9 @@ class TrainingRun {
     failures_at_cursor_ = failures_;
     if (!final_evaluation_) cursor_ = {cursor_.phase + 1, 0};
     const bool best = best_.offer(numbers.numbers, step_count_, epoch);
-    EvalReport report;
+    EvalReport report = report_of(numbers);
     report.step = step_count_;
     report.epoch = epoch;
-    report.numbers = numbers.numbers;
-    report.tables = numbers.tables;
-    report.clips = numbers.clips;
     report.seconds = evaluation_watch_.seconds();
     if (best) report.best = BestResult{best_.metric(), best_.best()->value, step_count_, epoch};
     reporter_.evaluation(report);
