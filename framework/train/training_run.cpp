@@ -12,7 +12,6 @@
 #include <sluice/error.hpp>
 #include <sluice/rng.hpp>
 
-#include "framework/base/bytes.hpp"
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/strings.hpp"
