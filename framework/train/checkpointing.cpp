@@ -30,6 +30,19 @@ std::vector<NamedTensor> with_generator(Optimizer& optimizer, const at::Tensor& 
 
 fs::path checkpoint_folder(const fs::path& run_dir) { return run_dir / "checkpoints"; }
 
+std::vector<fs::path> checkpoints_set_aside(const fs::path& run_dir) {
+  std::vector<fs::path> found;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(checkpoint_folder(run_dir), ignored))
+    if (entry.path().filename().string().find(".refused") != std::string::npos) found.push_back(entry.path());
+  return found;
+}
+
+std::string name_before(const fs::path& aside) {
+  const std::string name = aside.filename().string();
+  return name.substr(0, name.find(".refused"));
+}
+
 std::vector<NamedTensor> tensors_of(Model& model) {
   std::vector<NamedTensor> tensors = model.weights();
   for (auto& item : model.statistics()) tensors.push_back(std::move(item));

@@ -20,6 +20,9 @@ namespace sluice {
 using StageStates = std::vector<std::pair<std::string, std::string>>;
 
 [[nodiscard]] std::filesystem::path checkpoint_folder(const std::filesystem::path& run_dir);
+// Those that an earlier run left there, and the name that one had when it counted: "step-8" of "step-8.refused.2".
+[[nodiscard]] std::vector<std::filesystem::path> checkpoints_set_aside(const std::filesystem::path& run_dir);
+[[nodiscard]] std::string name_before(const std::filesystem::path& aside);
 
 // Parameters and statistics.
 [[nodiscard]] std::vector<NamedTensor> tensors_of(Model& model);

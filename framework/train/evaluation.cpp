@@ -80,9 +80,17 @@ void Evaluation::add_at_once(const Assembler& assembler, std::span<const Finishe
   take(outputs, microbatch.inputs, microbatch.host, indices);
 }
 
-void Evaluation::rehearse(const Assembler& assembler, std::span<const FinishedSample> samples) const {
+void Evaluation::rehearse(const Assembler& assembler, const Batch& batch) const {
   const at::NoGradGuard no_grad;
   model_.set_training(false);
+  const std::span<const FinishedSample> samples = batch.samples;
+  if (batch.chunk) {
+    LongClip clip(model_, {.arithmetic = options_.arithmetic});
+    clip.encode(assembler.assemble(samples, assembler.extents(samples)), *batch.chunk);
+    const Outputs outputs = clip.outputs();
+    if (loss_) static_cast<void>((*loss_)(outputs, clip.inputs(), clip.host()));
+    return;
+  }
   for (std::size_t i = 0; i < samples.size(); ++i) {
     const Microbatch microbatch = assembler.assemble(samples.subspan(i, 1), assembler.extents(samples));
     MicrobatchPass pass(false, microbatch.keys);
@@ -93,6 +101,15 @@ void Evaluation::rehearse(const Assembler& assembler, std::span<const FinishedSa
 
 void Evaluation::add(const Assembler& assembler, const Batch& batch) {
   if (!batch.chunk) return add(assembler, batch.samples);
+  try {
+    add_chunk(assembler, batch);
+  } catch (...) {
+    long_clip_.reset();
+    throw;
+  }
+}
+
+void Evaluation::add_chunk(const Assembler& assembler, const Batch& batch) {
   if (batch.samples.empty()) return long_clip_.reset();
   if (batch.chunk->begin == 0) long_clip_.emplace(model_, LongClip::Options{.arithmetic = options_.arithmetic});
   long_clip_->encode(assembler.assemble(batch.samples, assembler.extents(batch.samples)), *batch.chunk);

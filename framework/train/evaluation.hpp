@@ -58,9 +58,10 @@ class Evaluation {
   // The samples of one microbatch, in order over the whole evaluation; in smaller parts once memory was short. Throws
   // c10::OutOfMemoryError where a single one does not fit.
   void add(const Assembler& assembler, std::span<const FinishedSample> samples);
-  // Passes of one clip each that count nothing: to see what they need.
-  void rehearse(const Assembler& assembler, std::span<const FinishedSample> samples) const;
-  // What the feed handed over: the same, or a chunk of a clip.
+  // Passes of one clip each, or of a chunk and the head after it, that count nothing: to see what they need.
+  void rehearse(const Assembler& assembler, const Batch& batch) const;
+  // What the feed handed over: the same, or a chunk of a clip. Where a chunk throws, nothing of its clip is left: what comes next may be
+  // that clip from its beginning.
   void add(const Assembler& assembler, const Batch& batch);
   [[nodiscard]] EvalNumbers finish();
 
@@ -68,6 +69,7 @@ class Evaluation {
   void on_video(std::function<void(const VideoOutputs&)> callback) { on_video_ = std::move(callback); }
 
  private:
+  void add_chunk(const Assembler& assembler, const Batch& batch);
   void add_at_once(const Assembler& assembler, std::span<const FinishedSample> samples, const Assembler::Extents& extents);
   // Of one forward pass; `indices` of its clips in the split.
   void take(const Outputs& outputs, const Inputs& inputs, const Inputs& host, const std::vector<std::int64_t>& indices);

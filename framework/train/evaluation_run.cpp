@@ -1,6 +1,8 @@
 // eval: the val split through the model of a checkpoint, under the same budget. check: the same start, no frame.
 #include "framework/train/evaluation_run.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -10,8 +12,8 @@
 #include "framework/base/strings.hpp"
 #include "framework/memory/process.hpp"
 #include "framework/train/checkpointing.hpp"
-#include "framework/train/live_feed.hpp"
 #include "framework/train/session.hpp"
+#include "framework/train/split_pass.hpp"
 #include "framework/train/weights.hpp"
 
 namespace sluice {
@@ -35,21 +37,17 @@ int run_evaluation(const TrainRequest& request, Housekeeping& housekeeping, Repo
   Evaluation evaluation(*session.model, session.loss.get(), session.metrics, {session.dataset->views(Split::val), session.pipeline.eval.average.value, session.classes(), session.arithmetic});
   std::int64_t failed = static_cast<std::int64_t>(session.dataset->failed().size()), seen = 0;
   for (const auto& item : session.dataset->failed()) log::warning("{}: {}", item.where, item.why);
-  {
-    Feed feed(*session.dataset, session.stages, *session.samples, session.feed_options(),
-              [](std::uint64_t n) { return n == 0 ? std::optional(Phase{Phase::Kind::eval, 0, 0}) : std::nullopt; });
-    const LiveFeed live(feed, session, housekeeping, reporter);
-    housekeeping.on_stop_end_at_once();
-    while (auto batch = feed.next()) {
-      housekeeping.progress();
-      for (const auto& item : batch->failed) log::warning("{}: {}", item.where, item.why);
-      failed += static_cast<std::int64_t>(batch->failed.size());
-      seen += batch->clips();
-      session.check_failures(failed);
-      evaluation.add(*session.eval_assembler, *batch);
-      reporter.progress("evaluating", static_cast<double>(seen) / static_cast<double>(session.dataset->samples(Split::val)));
-    }
-  }
+  SplitPass pass(session, housekeeping, reporter, SplitPass::OnSignal::end_at_once);
+  BatchWork work(session, {.place = [&] { return BatchWork::Place{pass.batch(), "the evaluation"}; },
+                           .say = [](const std::string& line) { log::warning("{}", line); },
+                           .beyond_budget = [&](const std::string& line) { reporter.beyond_budget(line); }});
+  pass.run(work, evaluation, [&](const Batch& batch) {
+    for (const auto& item : batch.failed) log::warning("{}: {}", item.where, item.why);
+    failed += static_cast<std::int64_t>(batch.failed.size());
+    seen += batch.clips();
+    session.check_failures(failed);
+    reporter.progress("evaluating", std::min(0.999, static_cast<double>(seen) / static_cast<double>(session.dataset->samples(Split::val))));
+  });
   reporter.progress("evaluating", 1);
   const EvalNumbers numbers = evaluation.finish();
   if (request.json) {

@@ -5,6 +5,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
@@ -48,10 +49,11 @@ void LongClip::remember(const Microbatch& chunk, const ChunkPlace& place) {
   for (const auto& [name, tensor] : chunk.inputs)
     if (chunk.host.has(name)) inputs_.set(name, tensor);
   host_ = chunk.host;
+  // Also where all chunks are of one length: clips need not be.
   for (const auto& [name, tensor] : videos_of(chunk)) {
-    const std::string lengths = name + ".lengths";
-    if (const auto* one = chunk.inputs.find(lengths)) inputs_.set(lengths, one->clone().fill_(place.clip_frames));
-    if (const auto* one = chunk.host.find(lengths)) host_.set(lengths, one->clone().fill_(place.clip_frames));
+    const at::Tensor lengths = at::full({chunk.clips}, place.clip_frames, at::kLong);
+    host_.set(name + ".lengths", lengths);
+    inputs_.set(name + ".lengths", lengths.to(tensor.device()));
   }
 }
 
@@ -74,7 +76,7 @@ at::Tensor LongClip::run_encoder(const Microbatch& chunk, const ChunkPlace& plac
 void LongClip::encode(const Microbatch& chunk, const ChunkPlace& place) {
   const at::NoGradGuard no_grad;
   model_.set_training(options_.training);
-  if (place.begin == 0) remember(chunk, place);
+  if (!features_.defined()) remember(chunk, place);
   MicrobatchPass pass(options_.training, keys_of(chunk, place));
   const at::Tensor own = run_encoder(chunk, place, pass);
   if (!features_.defined()) {

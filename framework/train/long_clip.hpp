@@ -38,7 +38,8 @@ class LongClip {
   };
   LongClip(Model& model, Options options);
 
-  // Throws Error(Code::plugin) when the encoder's features are not what stride and frames say.
+  // The first chunk that comes brings the streams that are no video. Throws Error(Code::plugin) when the encoder's features are not what
+  // stride and frames say.
   void encode(const Microbatch& chunk, const ChunkPlace& place);
   // Without a gradient.
   [[nodiscard]] Outputs outputs();
@@ -47,7 +48,7 @@ class LongClip {
   LossValue learn(Loss& loss, std::int64_t classes, const std::function<double(double weight)>& seed = {});
   void backward(const Microbatch& chunk, const ChunkPlace& place);
 
-  // All streams but the videos; lengths are those of the clip.
+  // All streams but the videos, and each video's NAME.lengths, which are those of the clip.
   [[nodiscard]] const Inputs& inputs() const { return inputs_; }
   [[nodiscard]] const Inputs& host() const { return host_; }
 

@@ -72,7 +72,7 @@ std::string report_of(const CappedAllocator::Refusal& refusal) {
 std::string hint_of(const std::vector<Change>& changes) {
   std::vector<std::string> parts;
   for (const auto& change : changes) parts.push_back(fmt::format("{} = {} ({})", change.key, change.value, change.effect));
-  return parts.empty() ? "" : "write " + join(parts, "; or ") + ". What was done so far is saved: --resume goes on from it";
+  return parts.empty() ? "" : "write " + join(parts, "; or ");
 }
 
 bool fits(const std::function<void()>& work) {

@@ -14,8 +14,8 @@
 #include "framework/base/strings.hpp"
 #include "framework/train/checkpointing.hpp"
 #include "framework/train/evaluation_run.hpp"
-#include "framework/train/live_feed.hpp"
 #include "framework/train/session.hpp"
+#include "framework/train/split_pass.hpp"
 #include "framework/train/weights.hpp"
 
 namespace sluice {
@@ -133,16 +133,14 @@ int run_prediction(const TrainRequest& request, Housekeeping& housekeeping, Repo
     if (logits == nullptr) throw Error(Code::configuration, "the model gives no 'logits', so there is nothing to label");
     print_video(request, as_typed(path), names, *logits);
   });
-  Feed feed(*session->dataset, session->stages, *session->samples, session->feed_options(),
-            [](std::uint64_t n) { return n == 0 ? std::optional(Phase{Phase::Kind::eval, 0, 0}) : std::nullopt; });
-  const LiveFeed live(feed, *session, housekeeping, reporter);
-  housekeeping.on_stop_end_at_once();
-  while (auto batch = feed.next()) {
-    housekeeping.progress();
-    failed += batch->failed.size();
-    for (const auto& item : batch->failed) print_failed(request, as_typed(path_of(item.sample)), item.why);
-    evaluation.add(*session->eval_assembler, *batch);
-  }
+  SplitPass pass(*session, housekeeping, reporter, SplitPass::OnSignal::end_at_once);
+  BatchWork work(*session, {.place = [&] { return BatchWork::Place{pass.batch(), "the prediction"}; },
+                            .say = [](const std::string& line) { log::warning("{}", line); },
+                            .beyond_budget = [&](const std::string& line) { reporter.beyond_budget(line); }});
+  pass.run(work, evaluation, [&](const Batch& batch) {
+    failed += batch.failed.size();
+    for (const auto& item : batch.failed) print_failed(request, as_typed(path_of(item.sample)), item.why);
+  });
   static_cast<void>(evaluation.finish());
   return failed > 0 ? static_cast<int>(Code::data) : 0;
 }

@@ -12,30 +12,28 @@
 #include <sluice/error.hpp>
 #include <sluice/rng.hpp>
 
-#include "framework/base/bytes.hpp"
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/strings.hpp"
 #include "framework/memory/process.hpp"
 #include "framework/state/files.hpp"
 #include "framework/state/lock.hpp"
+#include "framework/train/batch_work.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/checkpointing.hpp"
 #include "framework/train/debug_watch.hpp"
 #include "framework/train/evaluation.hpp"
 #include "framework/train/live_feed.hpp"
-#include "framework/train/long_step.hpp"
 #include "framework/train/phases.hpp"
-#include "framework/train/recovery.hpp"
+#include "framework/train/run_reports.hpp"
 #include "framework/train/session.hpp"
+#include "framework/train/split_pass.hpp"
 
 namespace sluice {
 namespace {
 
 // Steps in a row whose loss or gradient is no number, until the run ends: by then the weights will not come back.
 constexpr int longest_streak = 10;
-// Frames. Below it the halo is most of what is computed.
-constexpr std::int64_t least_chunk = 4;
 
 class TrainingRun {
  public:
@@ -50,13 +48,8 @@ class TrainingRun {
         watch_(request.debug ? std::make_unique<DebugWatch>() : nullptr),
         plan_{session_.pipeline.run.steps.value > 0 ? 0 : session_.pipeline.run.epochs.value, session_.pipeline.eval.every.value, session_.eval_assembler != nullptr},
         best_(best_metric(), session_.pipeline.eval.patience.value),
-        step_(*session_.model, *session_.loss, *session_.optimizer, step_options()),
-        identity_(session_.state(request)) {
-    if (!session_.chunking.on()) return;
-    StepOptions options = step_options().step;
-    options.checkpointing = session_.planned.plan.checkpointing;
-    long_step_.emplace(*session_.model, *session_.loss, *session_.optimizer, std::move(options));
-  }
+        work_(session_, work_options()),
+        identity_(session_.state(request)) {}
 
   int run() {
     restore();
@@ -68,9 +61,7 @@ class TrainingRun {
       if (train()) outcome = stopped_early_;
       if (!housekeeping_.stop_requested() && steps_done() && plan_.has_val && evaluated_at_ != step_count_) evaluate_at_the_end();
     } catch (const c10::OutOfMemoryError&) {
-      const auto refusal = CappedAllocator::install().last_refusal();
-      save_what_there_is();
-      throw out_of_memory(refusal, changes_for_chunks(refusal));
+      throw work_.out_of_memory();
     } catch (const c10::Error& error) {
       save_what_there_is();
       throw Error(Code::plugin, fmt::format("step {}: {}{}", step_count_ + 1, error.what_without_backtrace(), failed_operation()), watch_ ? "" : "--debug names the operation and its segment");
@@ -94,17 +85,15 @@ class TrainingRun {
     return options;
   }
 
-  [[nodiscard]] Recovery::Options step_options() {
-    Recovery::Options options;
-    options.step.clip_norm = session_.pipeline.optimizer.clip_norm.value;
-    options.step.classes = session_.classes();
-    options.step.arithmetic = session_.arithmetic;
-    options.step.observer = watch_.get();
-    options.plan = session_.planned.plan;
-    options.limits = session_.planned.limits;
-    options.model = session_.planned.model ? &*session_.planned.model : nullptr;
-    options.if_open = session_.microbatches_if_open();
-    options.say = [this](const std::string& line) { reporter_.warning(fmt::format("step {}: {}", step_count_ + 1, line)); };
+  [[nodiscard]] BatchWork::Options work_options() {
+    BatchWork::Options options;
+    options.place = [this] {
+      return BatchWork::Place{step_count_, evaluation_ ? fmt::format("the evaluation after step {}", step_count_) : fmt::format("step {}", step_count_ + 1)};
+    };
+    options.say = [this](const std::string& line) { reporter_.warning(line); };
+    options.beyond_budget = [this](const std::string& line) { reporter_.beyond_budget(line); };
+    options.save = [this] { save_what_there_is(); };
+    options.observer = watch_.get();
     return options;
   }
 
@@ -113,19 +102,6 @@ class TrainingRun {
     if (!named.empty() || session_.eval_assembler == nullptr) return named;
     const auto names = metric_names(session_.metrics);
     return names.size() > 1 ? names[1] : names[0];
-  }
-
-  // step-8.refused, step-8.refused.2: as they were called when they counted.
-  static std::string name_before(const std::filesystem::path& aside) {
-    const std::string name = aside.filename().string();
-    return name.substr(0, name.find(".refused"));
-  }
-  [[nodiscard]] std::vector<std::filesystem::path> checkpoints_set_aside() const {
-    std::vector<std::filesystem::path> found;
-    std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(checkpoint_folder(session_.pipeline.run.dir.value), ignored))
-      if (entry.path().filename().string().find(".refused") != std::string::npos) found.push_back(entry.path());
-    return found;
   }
 
   void restore() {
@@ -140,14 +116,14 @@ class TrainingRun {
         failures_ = failures_at_cursor_ = restored.state.failures;
         evaluated_at_ = restored.state.evaluated_at;
         stage_states_ = restored.stages;
-        scaler().restore(restored.state.scaler);
+        work_.scaler().restore(restored.state.scaler);
         skipped_ = restored.state.skipped;
         if (saved_->best_metric == best_.metric()) best_.restore(saved_->best, saved_->without_better);
         resumed_ = true;
         found_.checkpoint.reset();
       } else {
         reporter_.note("there is no checkpoint to resume from: starting afresh");
-        for (const auto& aside : checkpoints_set_aside()) reporter_.note(fmt::format("an earlier run's is set aside as {}: rename it to {} to go on from it", aside.string(), name_before(aside)));
+        for (const auto& aside : checkpoints_set_aside(session_.pipeline.run.dir.value)) reporter_.note(fmt::format("an earlier run's is set aside as {}: rename it to {} to go on from it", aside.string(), name_before(aside)));
       }
     }
     for (const auto& aside : store_.continue_from(from))
@@ -160,58 +136,23 @@ class TrainingRun {
     const auto& pipeline = session_.pipeline;
     write_file(system_disk(), pipeline.run.dir.value / "pipeline.toml", pipeline.canonical);
     write_file(system_disk(), pipeline.run.dir.value / "plan.toml", session_.plan_toml());
-    RunStart run;
-    run.name = pipeline.run.name.value;
-    run.dir = pipeline.run.dir.value;
-    run.total_steps = session_.total_steps;
-    run.epochs = plan_.epochs;
-    run.budget = session_.budget.host_ram;
-    if (resumed_) run.resumed_step = step_count_;
-    run.facts = session_.facts();
-    std::string parts;
-    double total = 0;
-    for (const auto& [what, seconds] : session_.seconds) {
-      total += seconds;
-      parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", what, format_duration(seconds));
-    }
-    run.facts.emplace_back("ready in", fmt::format("{} ({})", format_duration(total), parts));
-    run.pipeline = pipeline.canonical;
-    reporter_.run_started(run);
+    reporter_.run_started(start_of(session_, plan_.epochs, resumed_ ? std::optional(step_count_) : std::nullopt));
     for (const auto& failed : session_.dataset->failed()) reporter_.failed(step_count_, 0, failed);
     session_.check_failures(static_cast<std::int64_t>(session_.dataset->failed().size()));
   }
 
-  // Returns whether it stopped early. What comes in chunks has to be decoded again for another try, so the feed begins anew where the
-  // last whole step ended: once with the same chunks, then with smaller ones.
+  // Returns whether it stopped early. After a want of memory the feed begins anew where the last whole step ended.
   bool train() {
-    for (std::int64_t tries_at = -1;;) {
+    for (;;) {
       try {
         return train_on_feed();
       } catch (const c10::OutOfMemoryError& error) {
-        if (!long_step_) throw;
-        const bool same = tries_at != step_count_;
-        tries_at = step_count_;
-        if (!begin_step_again(same, error.what_without_backtrace())) throw;
+        if (!work_.begin_again(error)) throw;
+        evaluation_.reset();
+        failures_ = failures_at_cursor_;
+        waited_ = computed_ = 0;
       }
     }
-  }
-
-  // False: chunks cannot be smaller.
-  bool begin_step_again(bool same_chunks, const std::string& why) {
-    CappedAllocator::install().trim();
-    const auto& chunking = session_.chunking;
-    const auto stride = session_.model->temporal_stride();
-    const auto frames = same_chunks ? chunking.frames : chunking.frames / 2 / stride * stride;
-    const bool pinned = session_.pipeline.plan.chunk.value > 0;
-    if (frames < std::max(stride, least_chunk) || (pinned && !same_chunks)) return false;
-    const std::string how = same_chunks ? std::string("the same once more, with freed memory given back")
-                                        : fmt::format("{} frames at a time instead of {} from here on, which changes the last bits", frames, chunking.frames);
-    reporter_.warning(fmt::format("step {}: out of memory, the step is undone ({}): {}", step_count_ + 1, why, how));
-    if (!same_chunks) session_.use_chunks(frames);
-    evaluation_.reset();
-    failures_ = failures_at_cursor_;
-    waited_ = computed_ = 0;
-    return true;
   }
 
   bool train_on_feed() {
@@ -263,54 +204,6 @@ class TrainingRun {
     session_.check_failures(failures_ + static_cast<std::int64_t>(session_.dataset->failed().size()));
   }
 
-  [[nodiscard]] LossScaler& scaler() { return long_step_ ? long_step_->scaler() : step_.scaler(); }
-
-  [[nodiscard]] Error out_of_memory(const CappedAllocator::Refusal& refusal, const std::vector<Change>& changes) const {
-    const std::string where = fmt::format("{} {}", evaluation_ ? "the evaluation after step" : "step", step_count_ + (evaluation_ ? 0 : 1));
-    return Error(Code::configuration, fmt::format("out of memory in {}{}", where, report_of(refusal)),
-                 changes.empty() ? "raise budget.host_ram; the run goes on from its last checkpoint with --resume" : hint_of(changes), session_.pipeline.budget.host_ram.place.text());
-  }
-
-  // Nothing can be tried: the frames are gone.
-  [[nodiscard]] std::vector<Change> changes_for_chunks(const CappedAllocator::Refusal& refusal) const {
-    if (!session_.chunking.on()) return {};
-    std::vector<Change> found;
-    if (session_.pipeline.plan.chunk.value > 0) found.push_back({"plan.chunk", "\"auto\"", "learns the same up to rounding: chunks then become smaller where memory is short"});
-    const auto& now = refusal.counters;
-    const auto lasting = now.of(Account::parameters) + now.of(Account::optimizer);
-    Change memory = session_.more_memory(now.live - std::min(now.live, lasting) + 2 * refusal.requested);
-    memory.effect = "an estimate: what was held, and twice what was asked for";
-    found.push_back(std::move(memory));
-    return found;
-  }
-
-  // What was learnt is on the disk before anything is tried that could end the process.
-  [[nodiscard]] CappedAllocator::Refusal begin_trials() {
-    auto refusal = CappedAllocator::install().last_refusal();
-    save_what_there_is();
-    reporter_.beyond_budget("out of memory: trying what would have been enough for this batch, with up to half of what is free");
-    return refusal;
-  }
-
-  StepResult step_on_whole(const Batch& batch, double lr) {
-    try {
-      return step_.run(*session_.train_assembler, batch.samples, lr, [this] {
-        housekeeping_.progress();
-        return !housekeeping_.stop_requested();
-      });
-    } catch (const c10::OutOfMemoryError&) {
-      const auto refusal = begin_trials();
-      throw out_of_memory(refusal, step_.changes_that_fit(*session_.train_assembler, batch.samples, [this](std::uint64_t peak) { return session_.more_memory(peak); }));
-    }
-  }
-
-  // Nothing where there is more of the batch to come.
-  std::optional<StepResult> step_on(const Batch& batch, double lr) {
-    if (!long_step_) return step_on_whole(batch, lr);
-    long_step_->add(*session_.train_assembler, batch);
-    return batch.complete() ? std::optional(long_step_->commit(lr)) : std::nullopt;
-  }
-
   // Returns whether to go on.
   bool train_on(Batch& batch, std::int64_t epoch, double waited) {
     if (waited_ == 0 && computed_ == 0) CappedAllocator::install().reset_peak();
@@ -320,7 +213,10 @@ class TrainingRun {
     if (watch_) watch_->begin();
     // What a model draws beside its Pass is then the same however often the run was interrupted.
     at::manual_seed(mix_bits(mix_bits(static_cast<std::uint64_t>(session_.pipeline.run.seed.value) ^ mix_bits(cursor_.phase)) + static_cast<std::uint64_t>(batch.index)));
-    const std::optional<StepResult> done = step_on(batch, lr);
+    const std::optional<StepResult> done = work_.step(batch, lr, [this] {
+      housekeeping_.progress();
+      return !housekeeping_.stop_requested();
+    });
     computed_ += computing.seconds();
     if (!done) return true;
     const StepResult& result = *done;
@@ -328,26 +224,21 @@ class TrainingRun {
     if (result.updated) {
       ++step_count_;
       streak_ = 0;
-      StepReport report;
+      session_.measure_runtime();
+      StepReport report = report_of(session_, result);
       report.step = step_count_;
       report.epoch = epoch;
-      report.loss = result.loss;
       report.lr = lr;
-      report.scalars = result.scalars;
-      if (result.gradient_norm > 0) report.scalars.emplace_back("gradient_norm", result.gradient_norm);
-      if (scaler().active()) report.scalars.emplace_back("loss_scale", scaler().scale());
-      report.clips = result.clips;
+      if (work_.scaler().active()) report.scalars.emplace_back("loss_scale", work_.scaler().scale());
       report.seconds_waiting_for_data = waited_;
       report.seconds_computing = computed_;
-      session_.measure_runtime();
-      report.accounts = session_.accounts(true);
       report.last_of_epoch = batch.last;
       reporter_.step(report);
     } else if (result.weight > 0) {
       ++skipped_;
       const char* what = std::isfinite(result.loss) ? "gradient" : "loss";
       // A scale that still can fall is being found, which is no sign of anything.
-      if (result.overflow) reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update, and the loss is scaled by {} from here on", batch.index, epoch, what, scaler().scale()));
+      if (result.overflow) reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update, and the loss is scaled by {} from here on", batch.index, epoch, what, work_.scaler().scale()));
       else reporter_.not_finite(batch.index, epoch, what, first_not_finite());
       if (!result.overflow && ++streak_ >= longest_streak)
         throw Error(Code::data, fmt::format("the loss was not finite in {} batches in a row", streak_),
@@ -366,26 +257,21 @@ class TrainingRun {
     return true;
   }
 
-  void add_to_evaluation(const Batch& batch) {
-    try {
-      evaluation_->add(*session_.eval_assembler, batch);
-    } catch (const c10::OutOfMemoryError&) {
-      if (batch.chunk) throw;  // its frames are gone: train() begins again with smaller chunks
-      const auto refusal = begin_trials();
-      const auto peak = peak_of([&] { evaluation_->rehearse(*session_.eval_assembler, batch.samples); });
-      throw out_of_memory(refusal, peak ? std::vector{session_.more_memory(*peak)} : std::vector<Change>());
-    }
+  void begin_evaluation() {
+    evaluation_.emplace(*session_.model, session_.loss.get(), session_.metrics,
+                        EvalOptions{session_.dataset->views(Split::val), session_.pipeline.eval.average.value, session_.classes(), session_.arithmetic});
+    evaluation_watch_.restart();
+    evaluated_clips_ = 0;
   }
 
   // Returns whether the run is to stop.
-  bool evaluate_on(Batch& batch, std::int64_t epoch) {
-    if (!evaluation_) {
-      evaluation_.emplace(*session_.model, session_.loss.get(), session_.metrics,
-                          EvalOptions{session_.dataset->views(Split::val), session_.pipeline.eval.average.value, session_.classes(), session_.arithmetic});
-      evaluation_watch_.restart();
-      evaluated_clips_ = 0;
-    }
-    add_to_evaluation(batch);
+  bool evaluate_on(const Batch& batch, std::int64_t epoch) {
+    if (!evaluation_) begin_evaluation();
+    work_.evaluate(*evaluation_, batch);
+    return evaluated(batch, epoch);
+  }
+
+  bool evaluated(const Batch& batch, std::int64_t epoch) {
     evaluated_clips_ += batch.clips();
     reporter_.progress("evaluating", std::min(0.999, static_cast<double>(evaluated_clips_) / static_cast<double>(std::max<std::int64_t>(1, session_.dataset->samples(Split::val)))));
     if (!batch.last) return false;
@@ -396,12 +282,9 @@ class TrainingRun {
     failures_at_cursor_ = failures_;
     if (!final_evaluation_) cursor_ = {cursor_.phase + 1, 0};
     const bool best = best_.offer(numbers.numbers, step_count_, epoch);
-    EvalReport report;
+    EvalReport report = report_of(numbers);
     report.step = step_count_;
     report.epoch = epoch;
-    report.numbers = numbers.numbers;
-    report.tables = numbers.tables;
-    report.clips = numbers.clips;
     report.seconds = evaluation_watch_.seconds();
     if (best) report.best = BestResult{best_.metric(), best_.best()->value, step_count_, epoch};
     reporter_.evaluation(report);
@@ -413,15 +296,9 @@ class TrainingRun {
   void evaluate_at_the_end() {
     final_evaluation_ = true;
     const Cursor here = cursor_;
-    Feed feed(*session_.dataset, session_.stages, *session_.samples, session_.feed_options(),
-              [](std::uint64_t n) { return n == 0 ? std::optional(Phase{Phase::Kind::eval, 0, 0}) : std::nullopt; });
-    const LiveFeed live(feed, session_, housekeeping_, reporter_);
-    while (auto batch = feed.next()) {
-      housekeeping_.progress();
-      if (housekeeping_.stop_requested()) break;
-      count_failures(*batch, failures_epoch_);
-      evaluate_on(*batch, failures_epoch_);
-    }
+    begin_evaluation();
+    SplitPass(session_, housekeeping_, reporter_, SplitPass::OnSignal::stop)
+        .run(work_, *evaluation_, [this](const Batch& batch) { count_failures(batch, failures_epoch_); }, [this](const Batch& batch) { evaluated(batch, failures_epoch_); });
     evaluation_.reset();
     cursor_ = here;
   }
@@ -435,7 +312,7 @@ class TrainingRun {
     state.cursor = cursor_;
     state.failures = cursor_.batch == 0 && entry && entry->kind == Phase::Kind::train ? 0 : failures_;
     state.evaluated_at = evaluated_at_;
-    state.scaler = scaler().state();
+    state.scaler = work_.scaler().state();
     state.skipped = skipped_;
     state.best_metric = best_.metric();
     state.best = best_.best();
@@ -487,8 +364,7 @@ class TrainingRun {
   std::unique_ptr<DebugWatch> watch_;  // with --debug
   PhasePlan plan_;
   BestSoFar best_;
-  Recovery step_;
-  std::optional<LongStep> long_step_;  // where clips go through in chunks
+  BatchWork work_;
   double waited_ = 0, computed_ = 0;   // seconds, for the batch at hand
   RunState identity_;
 

@@ -6,119 +6,38 @@
 #include <random>
 
 #include "tests/runs/advice.hpp"
-#include "tests/runs/synthetic_run.hpp"
+#include "tests/runs/long_run.hpp"
 
 using namespace sluice::testing;
-
-namespace {
-
-const std::string pipeline = R"([run]
-name = "long"
-seed = 7
-epochs = 2
-device = "cpu"
-max_failures = 3
-[budget]
-host_ram = "1GiB"
-workers = 2
-compute_threads = 2
-[data]
-plugin = "source.order6"
-root = "order6"
-train = 10
-val = 4
-frames = 200
-[[stage]]
-plugin = "frames.all"
-[[stage]]
-plugin = "decode.ffmpeg"
-[[stage]]
-plugin = "augment.random_crop"
-only = "train"
-size = [24, 24]
-[[stage]]
-plugin = "augment.center_crop"
-only = "eval"
-size = [24, 24]
-[[stage]]
-plugin = "augment.color_jitter"
-only = "train"
-brightness = 0.3
-[batch]
-size = 4
-[model]
-plugin = "model.long_recognizer"
-width = 6
-layers = 2
-input = { mean = [0.5, 0.5, 0.5], std = [0.25, 0.25, 0.25] }
-[loss]
-plugin = "loss.cross_entropy"
-[optimizer]
-plugin = "optimizer.adamw"
-lr = 0.003
-[[metric]]
-plugin = "metric.accuracy"
-[checkpoint]
-every = 1
-)";
-
-struct Result {
-  Finished finished;
-  std::string weights;
-  std::vector<std::string> rows;
-};
-
-Result train(const ScratchFolder& folder, const std::vector<std::string>& overrides, bool must_work = true, const std::string& text = pipeline) {
-  static int count = 0;
-  const auto run = folder.path() / ("run" + std::to_string(++count));
-  std::vector<std::string> arguments = {"train", write_pipeline(folder.path(), text), "run.dir=" + run.string()};
-  arguments.insert(arguments.end(), overrides.begin(), overrides.end());
-  Result result;
-  result.finished = run_sluice(arguments, folder.path(), 300);
-  INFO(result.finished.err);
-  if (must_work) REQUIRE(result.finished.code == 0);
-  if (result.finished.code == 0) result.weights = last_weights(run), result.rows = learnt(run);
-  return result;
-}
-
-bool says(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-double last_loss(const Result& result) {
-  for (auto row = result.rows.rbegin(); row != result.rows.rend(); ++row)
-    if (const auto json = nlohmann::json::parse(*row); json["kind"] == "step") return json["loss"].get<double>();
-  return -1;
-}
-
-}  // namespace
 
 // Catches: chunks in the order of arrival, a crop or a colour drawn for each chunk, a plan that follows the budget. Another chunk gives
 // the same up to rounding, another seed does not.
 TEST_CASE("weights are bit-equal whatever workers and budget; another chunk changes rounding alone") {
   const ScratchFolder folder;
-  const Result first = train(folder, {"plan.chunk=32", "budget.workers=1"});
+  const Result first = train_long(folder, {"plan.chunk=32", "budget.workers=1"});
   CHECK(first.rows.size() == 6 + 2);
   for (const auto* workers : {"budget.workers=2", "budget.workers=7"}) {
-    const Result other = train(folder, {"plan.chunk=32", workers});
+    const Result other = train_long(folder, {"plan.chunk=32", workers});
     CHECK(other.weights == first.weights);
     CHECK(other.rows == first.rows);
   }
-  const Result whole = train(folder, {"plan.chunk=200", "batch.microbatch=1"});
+  const Result whole = train_long(folder, {"plan.chunk=200", "batch.microbatch=1"});
   CHECK_FALSE(says(whole.finished.out, "at a time and"));
   CHECK(says(first.finished.out, "32 at a time and 2 more on each side"));
   CHECK(last_loss(whole) == doctest::Approx(last_loss(first)).epsilon(1e-4));
-  const Result odd = train(folder, {"plan.chunk=51"});
+  const Result odd = train_long(folder, {"plan.chunk=51"});
   CHECK(last_loss(odd) == doctest::Approx(last_loss(first)).epsilon(1e-4));
   CHECK(odd.weights != first.weights);
-  const Result another = train(folder, {"plan.chunk=32", "run.seed=8"});
+  const Result another = train_long(folder, {"plan.chunk=32", "run.seed=8"});
   CHECK(std::abs(last_loss(another) - last_loss(first)) > 1e-3);
 }
 
 // Catches: a cursor that counts chunks, a batch that goes on in its middle, gradients of a clip that are lost.
 TEST_CASE("killed in the middle of batches and resumed: bit-equal weights and log; another chunk is refused") {
   const ScratchFolder folder;
-  const Result straight = train(folder, {"plan.chunk=32"});
+  const Result straight = train_long(folder, {"plan.chunk=32"});
   const auto run = folder.path() / "killed";
-  const std::vector<std::string> command = {"train", write_pipeline(folder.path(), pipeline), "run.dir=" + run.string(), "plan.chunk=32", "--resume"};
+  const std::vector<std::string> command = {"train", write_pipeline(folder.path(), long_pipeline), "run.dir=" + run.string(), "plan.chunk=32", "--resume"};
   std::mt19937 random(20261122);
   int kills = 0;
   for (int attempt = 0; attempt < 100; ++attempt) {
@@ -150,31 +69,31 @@ TEST_CASE("killed in the middle of batches and resumed: bit-equal weights and lo
 // Catches: a step that goes on in the middle after it ran out of memory, a batch that counts twice, smaller chunks that are another training.
 TEST_CASE("chunks that do not fit: the run goes on with smaller ones from its last whole step; where they are pinned it ends with advice that works") {
   const ScratchFolder folder;
-  std::string text = pipeline;
+  std::string text = long_pipeline;
   const auto replace = [&](const std::string& from, const std::string& to) { text.replace(text.find(from), from.size(), to); };
   replace("\"model.long_recognizer\"\nwidth = 6\nlayers = 2", "\"model.hungry_long\"\nextra = 512");
   replace("[budget]", "[plugins]\npath = [\"@BINARY@/tests/plugins\"]\n[budget]");
-  const Result roomy = train(folder, {"plan.chunk=64"}, true, text);
+  const Result roomy = train_long(folder, {"plan.chunk=64"}, true, text);
   const Finished plan = run_sluice({"plan", write_pipeline(folder.path(), text), "plan.chunk=64", "--json"}, folder.path());
   REQUIRE(plan.code == 0);
   const auto smallest = nlohmann::json::parse(plan.out)["smallest_host_ram"].get<std::uint64_t>();
   // A chunk of 64 frames needs 32 MiB more than zeros do, and as much again twice for its backward pass.
   const auto tight = fmt::format("budget.host_ram={}", smallest + (80u << 20));
-  const Result cut = train(folder, {tight}, true, text);
+  const Result cut = train_long(folder, {tight}, true, text);
   INFO(cut.finished.err);
   CHECK(says(cut.finished.err, "the same once more"));
   CHECK(says(cut.finished.err, "32 frames at a time instead of 64 from here on"));
   CHECK(last_loss(cut) == doctest::Approx(last_loss(roomy)).epsilon(1e-3));
   REQUIRE(cut.rows.size() == roomy.rows.size());
 
-  const Result pinned = train(folder, {tight, "plan.chunk=64"}, false, text);
+  const Result pinned = train_long(folder, {tight, "plan.chunk=64"}, false, text);
   INFO(pinned.finished.err);
   CHECK(pinned.finished.code == 2);
   const auto advice = advice_of(pinned.finished.err);
   REQUIRE(advice.size() == 2);
   CHECK(advice[0].key == "plan.chunk");
   for (const auto& change : advice) {
-    const Result followed = train(folder, {tight, "plan.chunk=64", change.key + "=" + change.value}, true, text);
+    const Result followed = train_long(folder, {tight, "plan.chunk=64", change.key + "=" + change.value}, true, text);
     CHECK(followed.rows.size() == roomy.rows.size());
   }
 }
@@ -182,7 +101,7 @@ TEST_CASE("chunks that do not fit: the run goes on with smaller ones from its la
 // Catches: a clip that fails in its middle and takes its batch along, waits for ever, or stays half in the gradient.
 TEST_CASE("a video that is damaged in its middle is left out whole; the run is that of the others") {
   const ScratchFolder folder;
-  static_cast<void>(train(folder, {"plan.chunk=32"}));  // makes the files
+  static_cast<void>(train_long(folder, {"plan.chunk=32"}));  // makes the files
   fs::path victim;
   for (const auto& entry : fs::recursive_directory_iterator(folder.path() / "order6"))
     if (entry.path().filename() == "00003.mp4" && says(entry.path().string(), "/train/")) victim = entry.path();
@@ -191,12 +110,12 @@ TEST_CASE("a video that is damaged in its middle is left out whole; the run is t
   std::mt19937 random(3);
   for (std::size_t i = bytes.size() / 2; i < bytes.size() / 2 + bytes.size() / 10; ++i) bytes[i] = static_cast<char>(random());
   std::ofstream(victim, std::ios::binary) << bytes;
-  const Result first = train(folder, {"plan.chunk=32", "budget.workers=1"});
-  const Result second = train(folder, {"plan.chunk=32", "budget.workers=7"});
+  const Result first = train_long(folder, {"plan.chunk=32", "budget.workers=1"});
+  const Result second = train_long(folder, {"plan.chunk=32", "budget.workers=7"});
   CHECK(first.weights == second.weights);
   CHECK(first.rows == second.rows);
   CHECK(says(first.finished.out + first.finished.err, "00003.mp4"));
-  const Result whole = train(folder, {"plan.chunk=200", "batch.microbatch=1"});
+  const Result whole = train_long(folder, {"plan.chunk=200", "batch.microbatch=1"});
   CHECK(last_loss(whole) == doctest::Approx(last_loss(first)).epsilon(1e-4));
 }
 
@@ -206,7 +125,7 @@ TEST_CASE("the resident peak does not follow the length of a video") {
     const ScratchFolder folder;
     std::vector<std::string> overrides{"data.train=2", "data.val=1", "data.size=96", "data.flash=4", "stage.2.size=[96,96]", "stage.3.size=[96,96]", "run.epochs=1", fmt::format("data.frames={}", frames)};
     overrides.insert(overrides.end(), more.begin(), more.end());
-    return static_cast<double>(train(folder, overrides).finished.peak_resident);
+    return static_cast<double>(train_long(folder, overrides).finished.peak_resident);
   };
   const double shortest = peak(64, {"plan.chunk=32"});
   for (const std::int64_t frames : {1024, 4096}) {
@@ -221,7 +140,7 @@ TEST_CASE("the resident peak does not follow the length of a video") {
 
 TEST_CASE("what cannot go through in chunks is refused with its place") {
   const ScratchFolder folder;
-  const auto refusal = [&](const std::vector<std::string>& overrides) { return train(folder, overrides, false).finished; };
+  const auto refusal = [&](const std::vector<std::string>& overrides) { return train_long(folder, overrides, false).finished; };
   Finished no = refusal({"plan.chunk=32", "batch.microbatch=2"});
   CHECK(no.code == 2);
   CHECK(says(no.err, "clips in chunks go through one at a time"));

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <sstream>
+
 #include "tests/runs/advice.hpp"
 #include "tests/runs/synthetic_run.hpp"
 
@@ -130,4 +132,80 @@ TEST_CASE("the report names who asked, what is held by account and place, and th
   // Planted: sixteen MiB less than advised is not enough, so the advice is no round number far above.
   const auto mib = std::stoull(advice_of(failed.err)[1].value.substr(1)) - 16;
   CHECK(train(file, folder.path(), overrides(one, mib << 20), false).code == 2);
+}
+
+// Catches: a verb of its own that ends with one line, advice that was not tried, an evaluation that gives up before it takes fewer clips at a
+// time, a video whose label is printed twice.
+TEST_CASE("eval and predict take fewer clips at a time, then end with the same report and with advice that works") {
+  const ScratchFolder folder;
+  std::string text = hungry_pipeline();
+  const auto replace = [&](const std::string& from, const std::string& to) { text.replace(text.find(from), from.size(), to); };
+  replace("\"source.synthetic\"\ntrain = 16", "\"source.order6\"\nroot = \"order6\"\nframes = 60\nflash = 4\ntrain = 16");
+  replace("[[stage]]\nplugin = \"synthetic.clip\"", "[[stage]]\nplugin = \"frames.uniform\"\nframes = 8\n[[stage]]\nplugin = \"decode.ffmpeg\"");
+  const auto file = write_pipeline(folder.path(), text);
+  const Finished trained = train(file, folder.path(), {"budget.host_ram=1GiB"}, false);
+  INFO(trained.err);
+  REQUIRE(trained.code == 0);
+  std::vector<std::string> videos;
+  for (const auto& entry : fs::recursive_directory_iterator(folder.path() / "order6"))
+    if (entry.path().extension() == ".mp4" && entry.path().string().find("/val/") != std::string::npos) videos.push_back(entry.path().string());
+  REQUIRE(videos.size() == 8);
+  for (const std::string verb : {"eval", "predict"}) {
+    CAPTURE(verb);
+    const auto run = [&](std::vector<std::string> more) {
+      more.insert(more.begin(), {verb, file, "--json", "eval.microbatch=8"});
+      if (verb == "predict") more.emplace_back("--video"), more.insert(more.end(), videos.begin(), videos.end());
+      return run_sluice(more, folder.path());
+    };
+    // "clips", the loss and the accuracy, or a label of each video.
+    const auto same = [&](const Finished& one, const Finished& other) {
+      std::istringstream lines(one.out), others(other.out);
+      std::size_t count = 0;
+      for (std::string line, another; std::getline(lines, line) && std::getline(others, another); ++count) {
+        const auto row = nlohmann::json::parse(line), expected = nlohmann::json::parse(another);
+        if (verb == "predict") {
+          CHECK(row["video"] == expected["video"]);
+          CHECK(row["labels"][0]["probability"].get<double>() == doctest::Approx(expected["labels"][0]["probability"].get<double>()).epsilon(1e-4));
+        } else {
+          CHECK(row["clips"] == 8);
+          CHECK(row["metrics"]["loss"].get<double>() == doctest::Approx(expected["metrics"]["loss"].get<double>()).epsilon(1e-5));
+        }
+      }
+      std::string more;
+      CHECK_FALSE(std::getline(lines, more));
+      CHECK(count == (verb == "predict" ? 8 : 1));
+    };
+    const Finished roomy = run({"budget.host_ram=1GiB", "model.backbone.extra_eval=2048"});
+    INFO(roomy.err);
+    REQUIRE(roomy.code == 0);
+    const Finished refused = run({"budget.host_ram=48MiB"});
+    INFO(refused.err);
+    REQUIRE(refused.code == 2);
+    const auto at = refused.err.find("(at least ");
+    REQUIRE(at != std::string::npos);
+    const auto budget = fmt::format("budget.host_ram={}", std::stoull(refused.err.substr(at + 10)) + (12u << 20));
+    // 8 clips take 16 MiB more, and as much again for a moment; one takes 2.
+    const Finished fewer = run({budget, "model.backbone.extra_eval=2048"});
+    INFO(fewer.err);
+    REQUIRE(fewer.code == 0);
+    CHECK(fewer.err.find("at a time instead of 8 from here on") != std::string::npos);
+    same(fewer, roomy);
+
+    const Finished failed = run({budget, "model.backbone.extra_eval=40000"});
+    INFO(failed.err);
+    CHECK(failed.code == 2);
+    CHECK(failed.err.find(verb == "eval" ? "out of memory in the evaluation\n  requested  39.1 MiB in block0" : "out of memory in the prediction\n  requested  39.1 MiB in block0") != std::string::npos);
+    for (const auto* line : {"  allocated  ", "  by place   ", "  largest    ", "  process    "}) CHECK(failed.err.find(line) != std::string::npos);
+    CHECK(failed.err.find("--resume") == std::string::npos);
+    CHECK(failed.err.find("learns") == std::string::npos);
+    const auto advice = advice_of(failed.err);
+    REQUIRE(advice.size() == 1);
+    CHECK(advice[0].key == "budget.host_ram");
+    const Finished followed = run({"budget.host_ram=" + advice[0].value, "model.backbone.extra_eval=40000"});
+    INFO(followed.err);
+    CHECK(followed.code == 0);
+    // Planted: an eighth less is not enough.
+    const auto mib = std::stoull(advice[0].value.substr(1)) * 7 / 8;
+    CHECK(run({fmt::format("budget.host_ram={}MiB", mib), "model.backbone.extra_eval=40000"}).code == 2);
+  }
 }

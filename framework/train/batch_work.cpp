@@ -1,0 +1,129 @@
+// What is tried, and in which order; the trials themselves are in recovery.cpp, evaluation.cpp and out_of_memory.cpp.
+#include "framework/train/batch_work.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "framework/base/bytes.hpp"
+
+namespace sluice {
+namespace {
+
+// Frames. Below it the halo is most of what is computed.
+constexpr std::int64_t least_chunk = 4;
+
+}  // namespace
+
+BatchWork::BatchWork(Session& session, Options options) : session_(session), options_(std::move(options)) {
+  if (!session_.train_assembler) return;
+  auto recovery = recovery_options();
+  StepOptions steps = recovery.step;
+  step_.emplace(*session_.model, *session_.loss, *session_.optimizer, std::move(recovery));
+  if (!session_.chunking.on()) return;
+  steps.checkpointing = session_.planned.plan.checkpointing;
+  long_step_.emplace(*session_.model, *session_.loss, *session_.optimizer, std::move(steps));
+}
+
+Recovery::Options BatchWork::recovery_options() {
+  Recovery::Options options;
+  options.step.clip_norm = session_.pipeline.optimizer.clip_norm.value;
+  options.step.classes = session_.classes();
+  options.step.arithmetic = session_.arithmetic;
+  options.step.observer = options_.observer;
+  options.plan = session_.planned.plan;
+  options.limits = session_.planned.limits;
+  options.model = session_.planned.model ? &*session_.planned.model : nullptr;
+  options.if_open = session_.microbatches_if_open();
+  options.say = [this](const std::string& line) { options_.say(fmt::format("{}: {}", options_.place().text, line)); };
+  return options;
+}
+
+std::optional<StepResult> BatchWork::step(const Batch& batch, double lr, const Step::GoOn& go_on) {
+  if (long_step_) {
+    long_step_->add(*session_.train_assembler, batch);
+    return batch.complete() ? std::optional(long_step_->commit(lr)) : std::nullopt;
+  }
+  try {
+    return step_->run(*session_.train_assembler, batch.samples, lr, go_on);
+  } catch (const c10::OutOfMemoryError&) {
+    const auto refusal = begin_trials();
+    throw report(refusal, step_->changes_that_fit(*session_.train_assembler, batch.samples, [this](std::uint64_t peak) { return session_.more_memory(peak); }));
+  }
+}
+
+void BatchWork::evaluate(Evaluation& evaluation, const Batch& batch) {
+  try {
+    evaluation.add(*session_.eval_assembler, batch);
+  } catch (const c10::OutOfMemoryError&) {
+    if (next_chunk()) throw;
+    const auto refusal = begin_trials();
+    std::vector<Change> changes = open_chunks();
+    if (const auto peak = peak_of([&] { evaluation.rehearse(*session_.eval_assembler, batch); })) {
+      changes.push_back(session_.more_memory(*peak));
+      if (!session_.train_assembler) changes.back().effect = fmt::format("this batch went through with {} for its pass", format_bytes(*peak));
+    }
+    throw report(refusal, changes);
+  }
+}
+
+// Nothing: clips are whole, or chunks cannot be smaller.
+std::optional<std::int64_t> BatchWork::next_chunk() const {
+  const auto& chunking = session_.chunking;
+  if (!chunking.on()) return std::nullopt;
+  if (tried_at_ != options_.place().number) return chunking.frames;
+  if (session_.pipeline.plan.chunk.value > 0) return std::nullopt;
+  const auto stride = session_.model->temporal_stride();
+  const auto frames = chunking.frames / 2 / stride * stride;
+  return frames < std::max(stride, least_chunk) ? std::nullopt : std::optional(frames);
+}
+
+bool BatchWork::begin_again(const c10::OutOfMemoryError& error) {
+  CappedAllocator::install().trim();
+  const auto frames = next_chunk();
+  if (!frames) return false;
+  const auto place = options_.place();
+  tried_at_ = place.number;
+  const bool same = *frames == session_.chunking.frames;
+  options_.say(fmt::format("{}: out of memory, what was not whole is undone ({}): {}", place.text, error.what_without_backtrace(),
+                           same ? std::string("the same once more, with freed memory given back")
+                                : fmt::format("{} frames at a time instead of {} from here on, which changes the last bits", *frames, session_.chunking.frames)));
+  if (!same) session_.use_chunks(*frames);
+  return true;
+}
+
+CappedAllocator::Refusal BatchWork::begin_trials() const {
+  auto refusal = CappedAllocator::install().last_refusal();
+  if (options_.save) options_.save();
+  options_.beyond_budget("out of memory: trying what would have been enough for this batch, with up to half of what is free");
+  return refusal;
+}
+
+Error BatchWork::report(const CappedAllocator::Refusal& refusal, const std::vector<Change>& changes) const {
+  const bool learns = session_.train_assembler != nullptr;
+  std::string hint = hint_of(changes);
+  if (changes.empty()) hint = learns ? "raise budget.host_ram; the run goes on from its last checkpoint with --resume" : "raise budget.host_ram";
+  else if (learns) hint += ". What was done so far is saved: --resume goes on from it";
+  return Error(Code::configuration, fmt::format("out of memory in {}{}", options_.place().text, report_of(refusal)), hint, session_.pipeline.budget.host_ram.place.text());
+}
+
+// What a pinned chunk keeps from happening by itself.
+std::vector<Change> BatchWork::open_chunks() const {
+  if (!session_.chunking.on() || session_.pipeline.plan.chunk.value == 0) return {};
+  return {{"plan.chunk", "\"auto\"", fmt::format("{} the same up to rounding: chunks then become smaller where memory is short", session_.train_assembler ? "learns" : "says")}};
+}
+
+Error BatchWork::out_of_memory() const {
+  const auto refusal = CappedAllocator::install().last_refusal();
+  if (options_.save) options_.save();
+  if (!session_.chunking.on()) return report(refusal, {});
+  auto changes = open_chunks();
+  const auto& now = refusal.counters;
+  const auto lasting = now.of(Account::parameters) + now.of(Account::optimizer);
+  changes.push_back(session_.more_memory(now.live - std::min(now.live, lasting) + 2 * refusal.requested));
+  changes.back().effect = "an estimate: what was held, and twice what was asked for";
+  return report(refusal, changes);
+}
+
+}  // namespace sluice
