@@ -167,12 +167,15 @@ std::uint64_t CappedAllocator::footprint_limit() const noexcept { return counter
 
 void CappedAllocator::keep_within_limit() noexcept { kept_.drop_until(footprint_limit() - std::min(footprint_limit(), counters_.live)); }
 
+// In what live and kept bytes may have together.
+void CappedAllocator::make_room(std::uint64_t total) noexcept { kept_.drop_until(std::max(footprint_limit(), counters_.live + total) - counters_.live - total); }
+
 void* CappedAllocator::map_or_reuse(std::uint64_t total) {
   if (void* block = kept_.take(total)) {
     ++counters_.reused;
     return block;
   }
-  kept_.drop_until(std::max(footprint_limit(), counters_.live + total) - counters_.live - total);
+  make_room(total);
   void* block = mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return block == MAP_FAILED ? nullptr : block;
 }
@@ -191,6 +194,7 @@ c10::DataPtr CappedAllocator::allocate(std::size_t bytes) {
   if (mapped) {
     header = static_cast<Header*>(map_or_reuse(total));
   } else {
+    make_room(total);
     void* block = nullptr;
     if (posix_memalign(&block, header_bytes, bytes + header_bytes) == 0) header = static_cast<Header*>(block);
   }
@@ -203,8 +207,6 @@ c10::DataPtr CappedAllocator::allocate(std::size_t bytes) {
   counters_.peak = std::max(counters_.peak, counters_.live);
   counters_.footprint = std::max(counters_.footprint, counters_.live + kept_.bytes());
   high_ = std::max(high_, counters_.live);
-  // A small block may have filled what kept ones held.
-  keep_within_limit();
   void* data = reinterpret_cast<std::uint8_t*>(header) + header_bytes;
   return {data, data, &release, cpu};
 }

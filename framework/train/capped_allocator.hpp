@@ -95,6 +95,7 @@ class CappedAllocator final : public c10::Allocator {
   [[nodiscard]] Refusal refusal_of(std::uint64_t bytes, bool at_cap) const;
   [[noreturn]] void refuse(std::uint64_t bytes, bool at_cap);
   void* map_or_reuse(std::uint64_t total);
+  void make_room(std::uint64_t total) noexcept;
   void keep_within_limit() noexcept;
   [[nodiscard]] std::uint64_t footprint_limit() const noexcept;
 

@@ -10,6 +10,8 @@
 #include <ATen/ops/softmax.h>
 #include <c10/util/Exception.h>
 
+#include <sluice/error.hpp>
+
 #include "framework/base/log.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/pass.hpp"
@@ -123,11 +125,23 @@ void Evaluation::add_chunk(const Assembler& assembler, const Batch& batch) {
 void Evaluation::take(const Outputs& outputs, const Inputs& inputs, const Inputs& host, const std::vector<std::int64_t>& indices) {
   Outputs on_host;
   for (const auto& [name, tensor] : outputs) on_host.set(name, tensor.to(at::kCPU));
+  double sum = 0, weight = 0;
   if (loss_) {
     const LossValue value = (*loss_)(outputs, inputs, host);
-    loss_sum_ += value.sum.item<double>();
-    weight_ += value.weight;
+    sum = value.sum.item<double>();
+    weight = value.weight;
   }
+  try {
+    count(on_host, host, indices);
+  } catch (const c10::OutOfMemoryError& error) {
+    // Some metrics may have counted it: to try again would count it twice.
+    throw Error(Code::memory, std::string("a metric ran out of memory: ") + error.what_without_backtrace(), "raise budget.host_ram, or leave out metrics that keep a lot");
+  }
+  loss_sum_ += sum;
+  weight_ += weight;
+}
+
+void Evaluation::count(const Outputs& on_host, const Inputs& host, const std::vector<std::int64_t>& indices) {
   const auto clips = static_cast<std::int64_t>(indices.size());
   clips_ += clips;
   if (options_.views <= 1 && !on_video_) {

@@ -73,6 +73,7 @@ class Evaluation {
   void add_at_once(const Assembler& assembler, std::span<const FinishedSample> samples, const Assembler::Extents& extents);
   // Of one forward pass; `indices` of its clips in the split.
   void take(const Outputs& outputs, const Inputs& inputs, const Inputs& host, const std::vector<std::int64_t>& indices);
+  void count(const Outputs& on_host, const Inputs& host, const std::vector<std::int64_t>& indices);
   void complete_video();
   void update(const Outputs& outputs, const Inputs& host);
 
