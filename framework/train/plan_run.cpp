@@ -40,7 +40,7 @@ std::vector<const PlanStep*> apart(const std::vector<PlanStep>& steps, std::uint
 
 Json json_of(const Session& session) {
   const Planned& planned = session.planned;
-  Json json{{"plan", to_json(planned.plan, session)}, {"why", planned.why}, {"host_ram", session.budget.host_ram}, {"smallest_host_ram", session.budget.smallest}, {"smallest_device_memory", planned.smallest_needs.tensors()}};
+  Json json{{"plan", to_json(planned.plan, session)}, {"why", planned.why}, {"host_ram", session.budget.host_ram}, {"smallest_host_ram", session.budget.smallest}, {"smallest_device_memory", session.smallest_device_memory()}};
   json["workers"] = session.workers;
   json["batches_in_flight"] = session.batches_in_flight();
   json["smallest_plan"] = to_json(planned.smallest, session);
@@ -103,9 +103,10 @@ void print_text(const Session& session) {
   fmt::print("host memory by account\n{}", session.budget.table);
   print_segments(session);
   print_steps(session);
-  fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch,
+  const std::string frames = planned.smallest.chunk > 0 ? fmt::format(", {} frames at a time", planned.smallest.chunk) : "";
+  fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time{}, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch, frames,
              text_of(planned.smallest.checkpointing));
-  const std::uint64_t tensors = planned.smallest_needs.tensors();
+  const std::uint64_t tensors = session.smallest_device_memory();
   fmt::print("the least of its tensors, what a card has to hold: device_memory = \"{}\" ({} bytes), and what its driver takes beside them\n", bytes_to_write(tensors), tensors);
 }
 

@@ -1,6 +1,7 @@
 // Everything that a run needs before its first frame: device, data, model, budget. Each verb makes one and goes on from it.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
@@ -87,6 +88,8 @@ class Session {
   [[nodiscard]] std::string plan_toml() const;
   // Batches of samples that the budget has room for at once, the one at work among them; as many as are useful at most.
   [[nodiscard]] std::int64_t batches_in_flight() const;
+  // Of the tensors alone, and no less than the key takes.
+  [[nodiscard]] std::uint64_t smallest_device_memory() const { return std::max<std::uint64_t>(planned.smallest_needs.tensors(), 16 << 20); }
   // What is printed at the start: device, data, model, batch, memory.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> facts() const;
   // What a checkpoint says of this run; the caller fills in where it stands.

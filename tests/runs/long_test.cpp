@@ -66,6 +66,27 @@ TEST_CASE("killed in the middle of batches and resumed: bit-equal weights and lo
   CHECK(says(refused.err, "chunk: 32 before, 64 now"));
 }
 
+// Catches: a smallest budget of the first chunk that comes to mind, one that does not work, one that is not the smallest.
+TEST_CASE("the least that works for long clips is that of the smallest chunk, to the byte") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), long_pipeline);
+  const auto plan = [&](std::vector<std::string> more) {
+    std::vector<std::string> words{"plan", file, "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    return run_sluice(words, folder.path());
+  };
+  const auto roomy = nlohmann::json::parse(plan({}).out);
+  CHECK(roomy["plan"]["chunk"] == 64);
+  CHECK(roomy["smallest_plan"]["chunk"] == 16);
+  const auto smallest = roomy["smallest_host_ram"].get<std::uint64_t>();
+  CHECK(smallest < nlohmann::json::parse(plan({"plan.chunk=64"}).out)["smallest_host_ram"].get<std::uint64_t>());
+  const Finished below = plan({fmt::format("budget.host_ram={}", smallest - 1)});
+  CHECK(below.code == 2);
+  CHECK(says(below.err, fmt::format("{} bytes", smallest)));
+  const auto least = train_long(folder, {fmt::format("budget.host_ram={}", smallest)});
+  CHECK(least.finished.peak_resident <= smallest);
+}
+
 // Catches: a step that goes on in the middle after it ran out of memory, a batch that counts twice, smaller chunks that are another training.
 TEST_CASE("chunks that do not fit: the run goes on with smaller ones from its last whole step; where they are pinned it ends with advice that works") {
   const ScratchFolder folder;
