@@ -4,7 +4,8 @@
 
 Logical batch 16, batch norm frozen, SGD with momentum, 2 threads. PyTorch at microbatches 16 to 1 and with torch.utils.checkpoint, with
 its malloc as it comes and pinned down as ours is; sluice at the same microbatches, and at budgets from PyTorch's peaks down to the
-smallest that works. Peaks are VmHWM of the process; "net" is without what the process holds after its imports.
+smallest that works. Where a microbatch as it comes takes more than 0.7 of PyTorch's peak, the same microbatch within a host_ram of 0.7. Peaks are
+VmHWM of the process; "net" is without what the process holds after its imports. --profile: where the bytes of each microbatch go, on both sides.
 """
 import argparse
 import json
@@ -21,10 +22,11 @@ WORK = ROOT / "build" / "benchmarks" / "memory_training"
 PINNED = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "2"}
 
 
-def pytorch(given, microbatch, checkpointed=False, pinned=False):
+def pytorch(given, microbatch, checkpointed=False, pinned=False, profile=False):
     command = [sys.executable, HERE / "training_peer.py", "--microbatch", str(microbatch), "--frames", str(given.frames), "--size", str(given.size), "--steps", str(given.steps)]
     command += ["--bf16"] if given.precision == "bf16" else []
     command += ["--checkpoint"] if checkpointed else []
+    command += ["--profile"] if profile else []
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **(PINNED if pinned else {})})
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -45,6 +47,21 @@ def row(name, figures, against=None):
     print(text, flush=True)
 
 
+def profile(file, given):
+    """MiB: what autograd saves, tensors at the peak of a pass beside weights and momentum, those, and what else is resident."""
+    print(f"{'':<44}{'saved':>9}{'tensors':>9}{'weights':>9}{'else':>9}{'peak':>9}")
+    for microbatch in (16, 8, 4, 2, 1):
+        peer = pytorch(given, microbatch, profile=True)
+        planned = plan(file, *settings(given), f"batch.microbatch={microbatch}", "plan.checkpoint=false")
+        weights = planned["accounts"]["parameters"] + planned["accounts"]["optimizer"]
+        ours = train(file, *settings(given), f"batch.microbatch={microbatch}", "plan.checkpoint=false")
+        kept = sum(segment["kept"] for segment in planned["segments"])
+        tensors = planned["accounts"]["gradients"] + planned["accounts"]["activations"]
+        for name, figures in (("PyTorch", (peer["saved"], peer["live"], weights, peer["peak"] - peer["live"] - weights, peer["peak"])),
+                              ("sluice", (kept, tensors, weights, ours["peak"] - tensors - weights, ours["peak"]))):
+            print(f"{name + ', microbatch ' + str(microbatch):<44}" + "".join(f"{bytes / MIB:>9.0f}" for bytes in figures), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=8)
@@ -52,8 +69,12 @@ def main():
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="PyTorch's malloc as it comes alone, and three budgets")
+    parser.add_argument("--profile", action="store_true", help="where the bytes go, and nothing else")
     given = parser.parse_args()
     file = synthetic_pipeline(WORK)
+    if given.profile:
+        profile(file, given)
+        return
     print(f"r3d_18, 16 clips of {given.frames} x {given.size} x {given.size}, {given.precision}; MiB, seconds a step, ratios to PyTorch at the same microbatch")
     print(f"{'':<44}{'peak':>9}{'net':>9}{'s/step':>9}{'peak':>9}{'time':>9}")
     peers = {}
@@ -67,8 +88,13 @@ def main():
         row(f"PyTorch, microbatch {microbatch}, checkpoint", checkpointed)
         peers[f"{microbatch} checkpointed"] = checkpointed
     for microbatch, peer in peers.items():
-        if isinstance(microbatch, int):
-            row(f"sluice, microbatch {microbatch}", sluice(file, given, f"batch.microbatch={microbatch}", "plan.checkpoint=false"), peer)
+        if not isinstance(microbatch, int):
+            continue
+        ours = sluice(file, given, f"batch.microbatch={microbatch}", "plan.checkpoint=false")
+        row(f"sluice, microbatch {microbatch}", ours, peer)
+        if ours["peak"] > 0.7 * peer["peak"]:
+            within = int(0.7 * peer["peak"])
+            row(f"sluice, microbatch {microbatch}, host_ram = {within / MIB:.0f} MiB", sluice(file, given, f"batch.microbatch={microbatch}", f"budget.host_ram={within}B"), peer)
     smallest = plan(file, *settings(given))["smallest_host_ram"]
     least = min(peers.values(), key=lambda peer: peer["peak"])
     row("sluice, the smallest budget", sluice(file, given, f"budget.host_ram={smallest}B"), least)

@@ -1,8 +1,10 @@
 """One PyTorch training, as people write it: prints its peak and its step time as JSON. Run by training.py."""
 import argparse
 import json
+import pathlib
 import resource
 import statistics
+import tempfile
 import time
 
 import torch
@@ -50,6 +52,32 @@ def resident():
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
 
 
+def saved_for_backward(net, x, labels):
+    """Bytes of the distinct storages that autograd saves in a forward pass, without parameters and buffers."""
+    known = {tensor.untyped_storage().data_ptr() for tensor in [*net.parameters(), *net.buffers()]}
+    storages = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = nn.functional.cross_entropy(net(x), labels, reduction="sum")
+    return sum(storages.values()), loss  # the loss keeps them alive, and so apart
+
+
+def peak_of_tensors(work):
+    """Bytes of the tensors at the peak of `work`, above what lived before."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        profiler.export_chrome_trace(file.name)
+        events = json.loads(pathlib.Path(file.name).read_text(encoding="utf-8"))["traceEvents"]
+    return max(event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--batch", type=int, default=16)
@@ -59,6 +87,7 @@ def main():
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--checkpoint", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="what autograd saves, and the peak of all tensors, of one microbatch")
     given = parser.parse_args()
     torch.set_num_threads(2)
     base = resident()
@@ -82,7 +111,13 @@ def main():
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - begin)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"peak": peak, "base": base, "seconds": statistics.median(seconds[1:])}))
+    figures = {"peak": peak, "base": base, "seconds": statistics.median(seconds[1:])}
+    if given.profile:
+        x, y = clips[:given.microbatch].permute(0, 4, 1, 2, 3).float() / 255, labels[:given.microbatch]
+        figures["saved"], loss = saved_for_backward(net, x, y)
+        del loss
+        figures["live"] = peak_of_tensors(lambda: nn.functional.cross_entropy(net(x), y, reduction="sum").backward())
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/softmax.h>
+#include <c10/util/Exception.h>
 #include <doctest/doctest.h>
 
 #include <limits>
@@ -15,6 +16,7 @@
 
 #include "fakes.hpp"
 #include "framework/train/best.hpp"
+#include "framework/train/capped_allocator.hpp"
 #include "framework/train/pass.hpp"
 
 using namespace sluice;
@@ -126,6 +128,35 @@ TEST_CASE("a view that failed is left out of its video's mean") {
 }
 
 // Mistake caught: the best of a loss is its largest; a NaN wins every comparison; patience off by one.
+// Catches: a loss or a metric that counts a batch twice when it is tried again.
+TEST_CASE("memory fails at every allocation of an evaluation in turn: each batch counts once, or the evaluation ends") {
+  auto& allocator = CappedAllocator::install();
+  const auto samples = views(4, 1);
+  const Run straight(samples, 2, {});
+  std::uint64_t allocations = allocator.counters().allocations;
+  static_cast<void>(Run(samples, 2, {}));
+  allocations = allocator.counters().allocations - allocations;
+  int went_through = 0, ended = 0;
+  for (std::uint64_t n = 1; n <= allocations; ++n) {
+    CAPTURE(n);
+    allocator.fail_at(n);
+    try {
+      const Run run(samples, 2, {});
+      CHECK(run.seen->labels == straight.seen->labels);
+      CHECK(run.numbers.numbers == straight.numbers.numbers);
+      ++went_through;
+    } catch (const Error& error) {
+      CHECK(error.code() == Code::memory);
+      ++ended;
+    } catch (const c10::OutOfMemoryError&) {
+      // While the model was built, before there was an evaluation.
+    }
+  }
+  allocator.fail_at(0);
+  CHECK(went_through > 10);
+  CHECK(ended > 3);
+}
+
 TEST_CASE("best so far") {
   BestSoFar accuracy("accuracy.top1", 2);
   CHECK(accuracy.offer({{"loss", 1}, {"accuracy.top1", 0.5}}, 10, 0));
