@@ -44,7 +44,7 @@ Budget divide(const OpenData& data, const Pipeline& pipeline, Split split) {
   if (bounds.streams.empty()) throw Error(Code::data, "no sample can be used: " + (bounds.why_unusable.empty() ? std::string("no stream comes out") : bounds.why_unusable));
   BudgetNeeds needs;
   needs[Account::base] = resident_bytes();
-  needs[Account::reserve] = 24 * MiB + static_cast<std::uint64_t>(workers) * 2 * MiB;
+  needs[Account::reserve] = reserve_bytes(workers);
   needs.smallest_samples = bounds.smallest;
   needs.useful_samples = std::max(3 * static_cast<std::uint64_t>(size) * bounds.place + static_cast<std::uint64_t>(2 * workers + 2) * bounds.largest, bounds.smallest_all);
   needs.what_samples = fmt::format("a batch of {}, {} a clip, and one of {} on its way", size, format_bytes(bounds.place), format_bytes(bounds.typical));

@@ -117,7 +117,7 @@ class Session {
   [[nodiscard]] SampleNeeds needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const;
   void choose_workers(const BudgetNeeds& with_one, std::uint64_t largest);
   void fit_chunks(const std::vector<std::int64_t>& all, Reporter& reporter, const Options& options);
-  [[nodiscard]] std::string smaller_hint(std::uint64_t beside) const;
+  [[nodiscard]] std::string smaller_hint(std::uint64_t room) const;
   [[nodiscard]] std::uint64_t budget_bytes() const;  // host_ram, or what "auto" stands for
   [[nodiscard]] std::int64_t allowed_failures() const;
   [[nodiscard]] std::string needs_key(const Options& options) const;

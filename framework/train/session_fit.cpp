@@ -29,9 +29,6 @@ namespace {
 // A larger budget may be planned with passes of other sizes, for which the libraries keep more.
 constexpr std::uint64_t other_passes = 6 * MiB;
 
-// What is kept free beside all that was measured: stacks and malloc of the workers, decoders' tables, log, checkpoint.
-std::uint64_t reserve_bytes(std::int64_t workers) { return 24 * MiB + static_cast<std::uint64_t>(workers) * 2 * MiB; }
-
 struct Demand {
   std::int64_t batch = 1;
   SampleBounds bounds;
@@ -142,8 +139,8 @@ std::int64_t Session::batches_in_flight() const {
   return static_cast<std::int64_t>(std::clamp<std::uint64_t>(budget.samples / place, 1, 3));
 }
 
-// What would make a pipeline fit that does not, beside a larger budget: what changes nothing that is learnt first.
-std::string Session::smaller_hint(std::uint64_t beside) const {
+// What would make a pipeline fit that does not, beside a larger budget: what changes nothing that is learnt first. `room`: of gradients and activations.
+std::string Session::smaller_hint(std::uint64_t room) const {
   if (!train_assembler) return {};
   if (chunking.on())
     return fmt::format("; or plan.chunk = {}, which learns the same up to rounding{}", std::max(model->temporal_stride(), chunking.frames / 2 / model->temporal_stride() * model->temporal_stride()),
@@ -159,7 +156,6 @@ std::string Session::smaller_hint(std::uint64_t beside) const {
   if (may_cut) return {};
   const std::int64_t whole = limits_.microbatches.back();
   if (!planned.model || whole < 2) return {};
-  const std::uint64_t room = budget_bytes() > beside ? budget_bytes() - beside : 0;
   std::int64_t group = whole - 1;
   // The gradients of earlier groups live beside each.
   while (group > 0 && with_margin(planned.model->smallest(group).peak) + planned.needs.gradients > room) --group;
@@ -318,14 +314,15 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     budget.smallest = smallest;
   } catch (const BudgetError& error) {
     const std::uint64_t beside = least.base + least.runtime + least.parameters + least.optimizer + wanted.reserve + samples_for(planned.smallest.eval_microbatch).bytes.smallest_samples;
-    throw BudgetError(error.smallest(), error.message(), error.hint() + smaller_hint(beside), error.where());
+    throw BudgetError(error.smallest(), error.message(), error.hint() + smaller_hint(host_ram - std::min(host_ram, beside)), error.where());
   }
   const std::uint64_t device_memory = pipeline.budget.device_memory.value;
   if (device_memory > 0 && least.tensors() > device_memory)
     throw BudgetError(budget.smallest,
                       fmt::format("budget.device_memory is {}, and the tensors of this pipeline need {} (parameters {}, gradients {}, optimizer {}, activations {})", format_bytes(device_memory),
                                   format_bytes(least.tensors()), format_bytes(least.parameters), format_bytes(least.gradients), format_bytes(least.optimizer), format_bytes(least.activations)),
-                      fmt::format("set device_memory = \"{}\" (at least {} bytes), or need less: fewer or smaller frames, a smaller model", bytes_to_write(least.tensors()), least.tensors()),
+                      fmt::format("set device_memory = \"{}\" (at least {} bytes), or need less: fewer or smaller frames, a smaller model", bytes_to_write(least.tensors()), least.tensors()) +
+                          smaller_hint(device_memory - std::min(device_memory, least.parameters + least.optimizer)),
                       pipeline.budget.device_memory.place.text());
   batch_places_ = samples_for(planned.plan.eval_microbatch).batch;
   const std::uint64_t cap = planned.needs.tensors() + budget.reuse + budget.unused;
