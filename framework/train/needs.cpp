@@ -201,7 +201,11 @@ std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB
 
 NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key)
     : request_(std::move(request)), folder_(std::move(folder)), key_("3 " + std::move(key)) {
-  if (recall()) return;
+  if (!recall()) measure_fixed();
+  if (request_.base) fixed_.base = *request_.base;
+}
+
+void NeedsMeter::measure_fixed() {
   auto& allocator = CappedAllocator::install();
   allocator.trim();
   malloc_trim(0);  // what reading headers and building left free

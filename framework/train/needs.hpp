@@ -66,6 +66,7 @@ struct NeedsRequest {
   Chunking chunking{};               // of long clips, which go through one at a time
   std::int64_t clip_frames = 0;      // of the longest of them
   bool one_pass = true;              // a batch is one microbatch; otherwise the gradients of earlier ones live beside each
+  std::optional<std::uint64_t> base{};  // as it was measured before, where passes have run already; nothing: measured now, or as it was kept
   std::function<void()> progress{};  // before each pass
 };
 
@@ -120,6 +121,7 @@ class NeedsMeter {
     std::uint64_t bytes = 0;
   };
   bool recall();
+  void measure_fixed();
   std::optional<std::uint64_t> measure(std::uint64_t cap, const std::function<Weighed()>& pass);
   Weighed note(Weighed weighed, const std::vector<std::string>& segments, const std::string& draws);
   void train_long(const Checkpointing& checkpointing, SegmentObserver& observer);

@@ -265,6 +265,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   request.arithmetic = arithmetic;
   request.chunking = chunking;
   request.clip_frames = longest_clip_;
+  request.base = base_;
   // The first start of a large network takes a while.
   request.progress = [&, pass = 0]() mutable {
     if (options.progress) options.progress();
@@ -286,6 +287,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   step_times = StepTimes(cache, needs_key(options));
   wanted.times = &step_times;
   planned = make_plan(meter, wanted);
+  base_ = meter.fixed().base;
   if (meter.passes() > 0) reporter.progress("measuring what the network needs", 1);
   meter.remember();
   if (chunking.on()) {
