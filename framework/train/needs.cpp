@@ -202,7 +202,11 @@ std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB
 NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key)
     : request_(std::move(request)), folder_(std::move(folder)), key_("3 " + std::move(key)) {
   if (!recall()) measure_fixed();
-  if (request_.base) fixed_.base = *request_.base;
+  if (const TensorNeeds* smaller = request_.of_smaller) {
+    // What passes have left in between is no part of base.
+    fixed_.runtime = std::max(smaller->runtime, fixed_.base + fixed_.runtime - std::min(fixed_.base + fixed_.runtime, smaller->base));
+    fixed_.base = smaller->base;
+  }
 }
 
 void NeedsMeter::measure_fixed() {

@@ -66,7 +66,8 @@ struct NeedsRequest {
   Chunking chunking{};               // of long clips, which go through one at a time
   std::int64_t clip_frames = 0;      // of the longest of them
   bool one_pass = true;              // a batch is one microbatch; otherwise the gradients of earlier ones live beside each
-  std::optional<std::uint64_t> base{};  // as it was measured before, where passes have run already; nothing: measured now, or as it was kept
+  // Of smaller passes of the same session, measured before: base counts from there, and the libraries keep no less.
+  const TensorNeeds* of_smaller = nullptr;
   std::function<void()> progress{};  // before each pass
 };
 

@@ -126,7 +126,7 @@ class Session {
   std::vector<std::string> why_routed_;  // as routed, with the errors that were seen
   std::int64_t longest_clip_ = 0;  // frames
   std::uint64_t batch_places_ = 0;  // bytes
-  std::optional<std::uint64_t> base_;  // the same for every chunk that is tried
+  std::optional<TensorNeeds> of_smaller_;  // of the smallest chunk, while others are tried
 };
 
 }  // namespace sluice

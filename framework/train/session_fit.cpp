@@ -225,13 +225,16 @@ void Session::fit_chunks(const std::vector<std::int64_t>& all, Reporter& reporte
   const std::uint64_t smallest = budget.smallest;
   const TrainingPlan plan = planned.smallest;
   const TensorNeeds needs = planned.smallest_needs;
+  of_smaller_ = needs;
   for (const auto frames : all) {
+    if (frames == all.back()) of_smaller_.reset();
     CappedAllocator::install().set_cap(0);
     cut_clips(frames);
     try {
       fit_into_budget(reporter, options);
     } catch (const BudgetError&) {
-      continue;  // the last of them was seen to fit
+      if (frames == all.back()) throw;
+      continue;
     }
     if (smallest < budget.smallest) {
       budget.smallest = smallest;
@@ -265,7 +268,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   request.arithmetic = arithmetic;
   request.chunking = chunking;
   request.clip_frames = longest_clip_;
-  request.base = base_;
+  request.of_smaller = of_smaller_ ? &*of_smaller_ : nullptr;
   // The first start of a large network takes a while.
   request.progress = [&, pass = 0]() mutable {
     if (options.progress) options.progress();
@@ -287,7 +290,6 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   step_times = StepTimes(cache, needs_key(options));
   wanted.times = &step_times;
   planned = make_plan(meter, wanted);
-  base_ = meter.fixed().base;
   if (meter.passes() > 0) reporter.progress("measuring what the network needs", 1);
   meter.remember();
   if (chunking.on()) {
