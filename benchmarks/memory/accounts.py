@@ -35,7 +35,7 @@ def measure(file, backbone, frames, size, settings):
     keys = [*SETTINGS, f"model.backbone={BACKBONES[backbone]}", *clips_of(frames, size), *settings]
     foreseen = plan(file, *keys)["accounts"]
     run = train(file, *keys)
-    return {"resident": run["resident"], "accounts": sum(run["accounts"].values()), "plan": sum(v for k, v in foreseen.items() if k != "unused"), "by_account": run["accounts"]}
+    return {"resident": run["resident"], "accounts": sum(run["accounts"].values()), "plan": sum(v for k, v in foreseen.items() if k not in ("reserve", "unused")), "by_account": run["accounts"]}
 
 
 def main():
