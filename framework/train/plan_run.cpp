@@ -27,8 +27,8 @@ Json to_json(const TrainingPlan& plan, const Session& session) {
   return json;
 }
 
-// Neighbours that differ by less than one of `parts` of the whole range say little: a network of many segments has thousands of plans. The last, and each
-// microbatch without anything twice, stay.
+// Neighbours closer than one of so many parts of the whole range say little: a network of many segments has thousands of plans. The last,
+// and each microbatch without anything twice, stay.
 std::vector<const PlanStep*> apart(const std::vector<PlanStep>& steps, std::uint64_t parts) {
   std::vector<const PlanStep*> out;
   if (steps.empty()) return out;
@@ -40,7 +40,8 @@ std::vector<const PlanStep*> apart(const std::vector<PlanStep>& steps, std::uint
 
 Json json_of(const Session& session) {
   const Planned& planned = session.planned;
-  Json json{{"plan", to_json(planned.plan, session)}, {"why", planned.why}, {"host_ram", session.budget.host_ram}, {"smallest_host_ram", session.budget.smallest}, {"smallest_device_memory", session.smallest_device_memory()}};
+  Json json{{"plan", to_json(planned.plan, session)}, {"why", planned.why}, {"host_ram", session.budget.host_ram}, {"smallest_host_ram", session.budget.smallest}};
+  if (session.device.is_cpu()) json["smallest_device_memory"] = session.smallest_device_memory();
   json["workers"] = session.workers;
   json["batches_in_flight"] = session.batches_in_flight();
   json["smallest_plan"] = to_json(planned.smallest, session);
@@ -106,6 +107,7 @@ void print_text(const Session& session) {
   const std::string frames = planned.smallest.chunk > 0 ? fmt::format(", {} frames at a time", planned.smallest.chunk) : "";
   fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time{}, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch, frames,
              text_of(planned.smallest.checkpointing));
+  if (!session.device.is_cpu()) return;
   const std::uint64_t tensors = session.smallest_device_memory();
   fmt::print("the least of its tensors, what a card has to hold: device_memory = \"{}\" ({} bytes), and what its driver takes beside them\n", bytes_to_write(tensors), tensors);
 }

@@ -115,10 +115,11 @@ class Session {
     std::uint64_t batch = 0;    // places of a batch
   };
   [[nodiscard]] SampleNeeds needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const;
-  void choose_workers(const BudgetNeeds& with_one, std::uint64_t largest);
   void fit_chunks(const std::vector<std::int64_t>& all, Reporter& reporter, const Options& options);
   [[nodiscard]] std::string smaller_hint(std::uint64_t room) const;
   [[nodiscard]] std::uint64_t budget_bytes() const;  // host_ram, or what "auto" stands for
+  // Of the tensors, where the CPU stands in for a device; 0: no bound.
+  [[nodiscard]] std::uint64_t device_memory() const { return device.is_cpu() ? pipeline.budget.device_memory.value : 0; }
   [[nodiscard]] std::int64_t allowed_failures() const;
   [[nodiscard]] std::string needs_key(const Options& options) const;
   PlanLimits limits_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
@@ -28,6 +29,15 @@ namespace {
 
 // A larger budget may be planned with passes of other sizes, for which the libraries keep more.
 constexpr std::uint64_t other_passes = 6 * MiB;
+
+// Workers that were left open take what the tensors and the least of the samples leave. `with_one`: all accounts, with the reserve of one.
+std::int64_t workers_that_fit(std::uint64_t host_ram, const BudgetConfig& config, const BudgetNeeds& with_one, std::uint64_t largest_sample) {
+  const std::int64_t most = workers_of(config);
+  if (config.workers.value > 0) return most;
+  const std::uint64_t taken = std::accumulate(with_one.bytes.begin(), with_one.bytes.end(), with_one.smallest_samples);
+  const std::uint64_t spare = host_ram - std::min(host_ram, taken), each = reserve_bytes(1) - reserve_bytes(0) + 2 * largest_sample;
+  return 1 + static_cast<std::int64_t>(std::min<std::uint64_t>(static_cast<std::uint64_t>(most - 1), spare / each));
+}
 
 struct Demand {
   std::int64_t batch = 1;
@@ -119,19 +129,6 @@ Session::SampleNeeds Session::needs_of_samples(const SampleBounds& train, std::i
     all.useful_samples = std::max({all.useful_samples, ahead, bounds.smallest_all});
   }
   return needs;
-}
-
-// Those that were left open take what the tensors and the least of the samples leave.
-void Session::choose_workers(const BudgetNeeds& with_one, std::uint64_t largest) {
-  const std::int64_t most = workers_of(pipeline.budget);
-  if (pipeline.budget.workers.value > 0) {
-    workers = most;
-    return;
-  }
-  std::uint64_t taken = with_one.smallest_samples;
-  for (const auto bytes : with_one.bytes) taken += bytes;
-  const std::uint64_t spare = budget_bytes() - std::min(budget_bytes(), taken), each = reserve_bytes(1) - reserve_bytes(0) + 2 * largest;
-  workers = 1 + static_cast<std::int64_t>(std::min<std::uint64_t>(static_cast<std::uint64_t>(most - 1), spare / each));
 }
 
 std::int64_t Session::batches_in_flight() const {
@@ -282,7 +279,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   wanted.host_ram = host_ram;
   const std::int64_t most_workers = workers_of(pipeline.budget), least_workers = pipeline.budget.workers.value > 0 ? most_workers : 1;
   wanted.reserve = reserve_bytes(least_workers);
-  wanted.device_memory = pipeline.budget.device_memory.value;
+  wanted.device_memory = device_memory();
   wanted.samples = [&](std::int64_t eval_microbatch) {
     const BudgetNeeds& bytes = samples_for(eval_microbatch).bytes;
     return SampleRoom{bytes.smallest_samples, bytes.useful_samples + reserve_bytes(most_workers) - wanted.reserve};
@@ -313,14 +310,14 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   const auto& least = planned.smallest_needs;
   try {
     const std::uint64_t smallest = divide_budget(host_ram, all_of(planned.smallest, least, least_workers), where).smallest;
-    choose_workers(all_of(planned.plan, planned.needs, 1), samples_for(planned.plan.eval_microbatch).largest);
+    workers = workers_that_fit(host_ram, pipeline.budget, all_of(planned.plan, planned.needs, 1), samples_for(planned.plan.eval_microbatch).largest);
     budget = divide_budget(host_ram, all_of(planned.plan, planned.needs, workers), where);
     budget.smallest = smallest;
   } catch (const BudgetError& error) {
     const std::uint64_t beside = least.base + least.runtime + least.parameters + least.optimizer + wanted.reserve + samples_for(planned.smallest.eval_microbatch).bytes.smallest_samples;
     throw BudgetError(error.smallest(), error.message(), error.hint() + smaller_hint(host_ram - std::min(host_ram, beside)), error.where());
   }
-  const std::uint64_t device_memory = pipeline.budget.device_memory.value;
+  const std::uint64_t device_memory = this->device_memory();
   if (device_memory > 0 && least.tensors() > device_memory)
     throw BudgetError(budget.smallest,
                       fmt::format("budget.device_memory is {}, and the tensors of this pipeline need {} (parameters {}, gradients {}, optimizer {}, activations {})", format_bytes(device_memory),
@@ -337,10 +334,11 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
 
 Change Session::more_memory(std::uint64_t pass) const {
   const auto& needs = planned.needs;
-  const auto bytes = needs.base + with_margin(needs.runtime) + other_passes + needs.parameters + needs.optimizer + reserve_bytes(workers) + budget.useful + with_margin(pass);
+  // With more memory all workers get their share before the tensors get what is left.
+  const auto bytes = needs.base + with_margin(needs.runtime) + other_passes + needs.parameters + needs.optimizer + reserve_bytes(workers_of(pipeline.budget)) + budget.useful + with_margin(pass);
   const auto tensors = needs.parameters + needs.optimizer + with_margin(pass);
   const std::string seen = fmt::format("learns the same bit for bit: this batch went through with {} for its pass", format_bytes(pass));
-  if (const auto device = pipeline.budget.device_memory.value; device > 0 && device < tensors && bytes <= budget.host_ram)
+  if (const auto most = device_memory(); most > 0 && most < tensors && bytes <= budget.host_ram)
     return {"budget.device_memory", fmt::format("\"{}\"", bytes_to_write(tensors)), seen};
   return {"budget.host_ram", fmt::format("\"{}\"", bytes_to_write(bytes)), seen};
 }

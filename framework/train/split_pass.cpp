@@ -8,17 +8,17 @@ namespace sluice {
 SplitPass::SplitPass(Session& session, Housekeeping& housekeeping, Reporter& reporter, OnSignal on_signal)
     : session_(session), housekeeping_(housekeeping), reporter_(reporter), on_signal_(on_signal) {}
 
-void SplitPass::run(BatchWork& work, Evaluation& evaluation, const std::function<void(const Batch&)>& came, const std::function<void(const Batch&)>& done) {
+void SplitPass::run(BatchWork& work, Evaluation& evaluation, const std::function<void(const Batch&)>& done) {
   for (batch_ = 0;;) {
     try {
-      return run_feed(work, evaluation, came, done);
+      return run_feed(work, evaluation, done);
     } catch (const c10::OutOfMemoryError& error) {
       if (!work.begin_again(error)) throw work.out_of_memory();
     }
   }
 }
 
-void SplitPass::run_feed(BatchWork& work, Evaluation& evaluation, const std::function<void(const Batch&)>& came, const std::function<void(const Batch&)>& done) {
+void SplitPass::run_feed(BatchWork& work, Evaluation& evaluation, const std::function<void(const Batch&)>& done) {
   Feed feed(*session_.dataset, session_.stages, *session_.samples, session_.feed_options(),
             [first = batch_](std::uint64_t n) { return n == 0 ? std::optional(Phase{Phase::Kind::eval, 0, first}) : std::nullopt; });
   const LiveFeed live(feed, session_, housekeeping_, reporter_);
@@ -27,9 +27,8 @@ void SplitPass::run_feed(BatchWork& work, Evaluation& evaluation, const std::fun
     housekeeping_.progress();
     if (housekeeping_.stop_requested()) return;
     batch_ = batch->index;
-    came(*batch);
     work.evaluate(evaluation, *batch);
-    if (done) done(*batch);
+    done(*batch);
   }
 }
 

@@ -19,13 +19,13 @@ class SplitPass {
   enum class OnSignal { stop, end_at_once };
   SplitPass(Session& session, Housekeeping& housekeeping, Reporter& reporter, OnSignal on_signal);
 
-  // Calls `came` with each batch, or chunk of a clip, and then counts it; ends early on a signal. `done`: after that.
-  void run(BatchWork& work, Evaluation& evaluation, const std::function<void(const Batch&)>& came, const std::function<void(const Batch&)>& done = {});
+  // Counts each batch, or chunk of a clip, and calls `done` with it; ends early on a signal.
+  void run(BatchWork& work, Evaluation& evaluation, const std::function<void(const Batch&)>& done);
   // That is at work.
   [[nodiscard]] std::int64_t batch() const { return batch_; }
 
  private:
-  void run_feed(BatchWork& work, Evaluation& evaluation, const std::function<void(const Batch&)>& came, const std::function<void(const Batch&)>& done);
+  void run_feed(BatchWork& work, Evaluation& evaluation, const std::function<void(const Batch&)>& done);
 
   Session& session_;
   Housekeeping& housekeeping_;

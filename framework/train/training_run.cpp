@@ -298,7 +298,10 @@ class TrainingRun {
     const Cursor here = cursor_;
     begin_evaluation();
     SplitPass(session_, housekeeping_, reporter_, SplitPass::OnSignal::stop)
-        .run(work_, *evaluation_, [this](const Batch& batch) { count_failures(batch, failures_epoch_); }, [this](const Batch& batch) { evaluated(batch, failures_epoch_); });
+        .run(work_, *evaluation_, [this](const Batch& batch) {
+          count_failures(batch, failures_epoch_);
+          evaluated(batch, failures_epoch_);
+        });
     evaluation_.reset();
     cursor_ = here;
   }
