@@ -10,7 +10,6 @@ Loaded load(const PipelineArguments& arguments, Purpose purpose) {
   Loaded loaded;
   loaded.registry.add_builtin();
   loaded.pipeline = load_pipeline(arguments.file, arguments.overrides, loaded.registry, purpose, arguments.plan, arguments.with);
-  if (purpose == Purpose::training) check_supported(loaded.pipeline);
   for (const auto& notice : loaded.pipeline.notices) log::warning("{}", notice);
   check_streams(loaded.pipeline, loaded.registry);
   return loaded;

@@ -1,6 +1,8 @@
 // Layers, overrides, keys, and what several keys must be together.
 #include "framework/config/load.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include <sluice/error.hpp>
@@ -77,6 +79,15 @@ void check_together(const Pipeline& pipeline, const Table& root, Purpose purpose
   if (norm.mode == BatchNormConfig::Mode::group && norm.group > batch.size.value)
     problems.add(norm.place, fmt::format("batch_norm.group = {} is larger than batch.size = {}", norm.group, batch.size.value), "statistics are taken over at most one batch");
 
+  using Mode = SegmentChoice::Mode;
+  const PlanConfig& plan = pipeline.plan;
+  const auto overlap = [](const SegmentChoice& a, const SegmentChoice& b) {
+    return (a.mode == Mode::all && (b.mode == Mode::all || !b.names.empty())) ||
+           std::any_of(a.names.begin(), a.names.end(), [&](const std::string& name) { return std::find(b.names.begin(), b.names.end(), name) != b.names.end(); });
+  };
+  if (overlap(plan.checkpoint, plan.offload) || overlap(plan.offload, plan.checkpoint))
+    problems.add(plan.offload.place, "plan.offload and plan.checkpoint name the same segments", "a segment is computed twice or waits in host memory, not both: name it in one of them");
+
   const InputConfig& input = pipeline.model.input;
   if (!input.mean.empty() && !input.std.empty() && input.mean.size() != input.std.size())
     problems.add(pipeline.model.plugin.place, fmt::format("model.input has {} and {}", counted(input.mean.size(), "mean"), counted(input.std.size(), "std")),
@@ -111,14 +122,6 @@ Pipeline load_pipeline(const fs::path& file, const std::vector<std::string>& ove
   if (!pipeline.run.dir.given) pipeline.run.dir.value = fs::current_path() / "runs" / pipeline.run.name.value;
   pipeline.canonical = canonical_toml(pipeline, catalogue);
   return pipeline;
-}
-
-void check_supported(const Pipeline& pipeline) {
-  Problems problems;
-  const auto cannot = [&](const char* key, const Place& place) { problems.add(place, fmt::format("this version cannot honour plan.{}", key), "leave it out, or write \"auto\""); };
-  using Mode = SegmentChoice::Mode;
-  if (const auto& offload = pipeline.plan.offload; offload.mode == Mode::all || (offload.mode == Mode::named && !offload.names.empty())) cannot("offload", offload.place);
-  problems.throw_if_any();
 }
 
 }  // namespace sluice

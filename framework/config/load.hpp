@@ -25,9 +25,6 @@ enum class Purpose { training, data };
                                      Purpose purpose = Purpose::training, const std::filesystem::path& plan = {},
                                      const std::vector<std::filesystem::path>& with = {});
 
-// Throws PipelineError for keys that are right and that this version's training cannot honour: refused, not passed over.
-void check_supported(const Pipeline& pipeline);
-
 // The pipeline as TOML with every default, one file, paths absolute: what a run writes down. Loads to the same pipeline again.
 [[nodiscard]] std::string canonical_toml(const Pipeline& pipeline, const Catalogue& catalogue);
 

@@ -25,6 +25,7 @@ std::string_view name_of(Account account) {
     case Account::gradients: return "gradients";
     case Account::optimizer: return "optimizer";
     case Account::activations: return "activations";
+    case Account::offload: return "offload";
     case Account::checkpoint: return "checkpoint";
     case Account::reserve: return "reserve";
     case Account::count_: break;

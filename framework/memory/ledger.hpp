@@ -18,7 +18,7 @@
 namespace sluice {
 
 enum class Account : int {
-  base, runtime, decoders, samples, batches, parameters, gradients, optimizer, activations, checkpoint, reserve, count_
+  base, runtime, decoders, samples, batches, parameters, gradients, optimizer, activations, offload, checkpoint, reserve, count_
 };
 std::string_view name_of(Account account);
 

@@ -22,7 +22,7 @@ BatchWork::BatchWork(Session& session, Options options) : session_(session), opt
   StepOptions steps = recovery.step;
   step_.emplace(*session_.model, *session_.loss, *session_.optimizer, std::move(recovery));
   if (!session_.chunking.on()) return;
-  steps.checkpointing = session_.planned.plan.checkpointing;
+  steps.segments = session_.planned.plan.segments;
   long_step_.emplace(*session_.model, *session_.loss, *session_.optimizer, std::move(steps));
 }
 

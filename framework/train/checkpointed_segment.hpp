@@ -25,6 +25,8 @@ class SegmentObserver {
   virtual void saves_output(const std::string& path) = 0;
   // The second run of one that is checkpointed, within the backward pass.
   virtual void runs_again(const std::string& path, bool begins) = 0;
+  // Of one that is offloaded: the backward pass asks for the first tensor that it saved.
+  virtual void comes_back(const std::string& path) = 0;
 };
 
 struct SegmentRun {

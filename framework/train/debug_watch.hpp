@@ -41,6 +41,7 @@ class DebugWatch final : public SegmentObserver {
   void ends(const std::string& path, const std::vector<at::Tensor>& outputs) override;
   void saves_output(const std::string&) override {}
   void runs_again(const std::string& path, bool begins) override;
+  void comes_back(const std::string&) override {}
 
  private:
   static std::unique_ptr<at::ObserverContext> started(const at::RecordFunction& function);

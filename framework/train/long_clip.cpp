@@ -108,7 +108,7 @@ LossValue LongClip::learn(Loss& loss, std::int64_t classes, const std::function<
   model_.set_training(options_.training);
   loss.check(host_, classes);
   at::Tensor leaf = std::exchange(features_, {}).detach().set_requires_grad(true);
-  MicrobatchPass pass(options_.training, keys_, {options_.checkpointing, {}, options_.observer});
+  MicrobatchPass pass(options_.training, keys_, {options_.segments, {}, options_.observer});
   const Outputs outputs = run_head(leaf, pass);
   LossValue value = loss(outputs, inputs_, host_);
   check_loss(value);
@@ -122,7 +122,7 @@ LossValue LongClip::learn(Loss& loss, std::int64_t classes, const std::function<
 void LongClip::backward(const Microbatch& chunk, const ChunkPlace& place) {
   if (!gradient_.defined()) return;
   model_.set_training(options_.training);
-  MicrobatchPass pass(options_.training, keys_of(chunk, place), {options_.checkpointing, {}, options_.observer});
+  MicrobatchPass pass(options_.training, keys_of(chunk, place), {options_.segments, {}, options_.observer});
   const at::Tensor own = run_encoder(chunk, place, pass);
   if (own.requires_grad()) own.backward(gradient_.narrow(2, place.begin / stride_, own.size(2)));
 }

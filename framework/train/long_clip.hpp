@@ -32,7 +32,7 @@ class LongClip {
  public:
   struct Options {
     bool training = false;
-    const Checkpointing* checkpointing = nullptr;  // of the encoder's second run, and of the head
+    const SegmentPlan* segments = nullptr;  // of the encoder's second run, and of the head
     SegmentObserver* observer = nullptr;           // of the same
     Arithmetic arithmetic{};
   };

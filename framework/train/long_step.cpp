@@ -19,7 +19,7 @@ LongStep::LongStep(Model& model, Loss& loss, Optimizer& optimizer, StepOptions o
 void LongStep::begin() {
   std::vector<at::Tensor> before;
   for (auto& weight : weights_) before.push_back(std::exchange(weight.mutable_grad(), at::Tensor()));
-  current_.emplace(Current{LongClip(model_, {true, &options_.checkpointing, options_.observer, options_.arithmetic}), {}, std::move(before)});
+  current_.emplace(Current{LongClip(model_, {true, &options_.segments, options_.observer, options_.arithmetic}), {}, std::move(before)});
 }
 
 void LongStep::keep() {

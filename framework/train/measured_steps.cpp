@@ -97,7 +97,7 @@ class StepsOverZeros {
     options.microbatch = session_.planned.plan.microbatch;
     options.clip_norm = session_.pipeline.optimizer.clip_norm.value;
     options.classes = session_.classes();
-    options.checkpointing = session_.planned.plan.checkpointing;
+    options.segments = session_.planned.plan.segments;
     options.arithmetic = session_.arithmetic;
     return options;
   }

@@ -44,7 +44,7 @@ std::size_t add_times(const std::vector<MeasuredSwitch>& rows, StepTimes& times)
   std::size_t added = 0;
   for (const auto& row : rows) {
     if (!row.what.plan || !row.found.fits || row.found.disturbed()) continue;
-    times.add(row.what.plan->microbatch, row.what.plan->checkpointing, row.found.seconds);
+    times.add(row.what.plan->microbatch, row.what.plan->segments, row.found.seconds);
     ++added;
   }
   return added;

@@ -3,6 +3,10 @@
 #include "framework/train/memory_model.hpp"
 
 #include <algorithm>
+#include <array>
+#include <iterator>
+#include <limits>
+#include <map>
 #include <tuple>
 #include <utility>
 
@@ -10,8 +14,6 @@
 
 namespace sluice {
 namespace {
-
-using Names = std::set<std::string, std::less<>>;
 
 std::uint64_t above(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
 
@@ -24,27 +26,43 @@ SegmentTrace on_line(const SegmentTrace& fewer, const SegmentTrace& more, std::i
   out.name = fewer.name;
   out.forward_start = at(fewer.forward_start, more.forward_start);
   out.forward_peak = at(fewer.forward_peak, more.forward_peak);
+  out.forward_end = at(fewer.forward_end, more.forward_end);
   out.again_start = at(fewer.again_start, more.again_start);
   out.again_peak = at(fewer.again_peak, more.again_peak);
   out.again_end = at(fewer.again_end, more.again_end);
   out.backward_peak = at(fewer.backward_peak, more.backward_peak);
   out.output = at(fewer.output, more.output);
   out.saves_output = fewer.saves_output;
+  out.moved = at(fewer.moved, more.moved);
   return out;
 }
 
-}  // namespace
-
-MemoryModel::MemoryModel(PassTrace fewer, PassTrace more, std::optional<PassTrace> single) : fewer_(std::move(fewer)), more_(std::move(more)), single_(std::move(single)) {
-  const auto same = [&](const PassTrace& other) {
-    return std::equal(fewer_.segments.begin(), fewer_.segments.end(), other.segments.begin(), other.segments.end(), [](const SegmentTrace& a, const SegmentTrace& b) { return a.name == b.name; });
-  };
-  if (fewer_.clips >= more_.clips || !same(more_) || (single_ && !same(*single_)))
-    throw Error(Code::plugin, "the model runs other segments with " + std::to_string(fewer_.clips) + " clips than with " + std::to_string(more_.clips),
-                "the segments of a forward pass must not depend on how many clips there are");
+bool same_segments(const PassTrace& a, const PassTrace& b) {
+  return std::equal(a.segments.begin(), a.segments.end(), b.segments.begin(), b.segments.end(), [](const SegmentTrace& x, const SegmentTrace& y) { return x.name == y.name; });
 }
 
-MemoryModel::Part MemoryModel::part_of(const SegmentTrace& s) {
+// A rounded count of bytes as costs add up in; finer than any difference that matters.
+std::uint64_t cost_of(std::uint64_t bytes, double each) { return static_cast<std::uint64_t>(static_cast<double>(bytes) * each * 64); }
+
+}  // namespace
+
+MemoryModel::Traces MemoryModel::checked(Traces traces, const PassTrace& like) {
+  if (traces.fewer.clips >= traces.more.clips || !same_segments(traces.fewer, like) || !same_segments(traces.more, like) || (traces.single && !same_segments(*traces.single, like)))
+    throw Error(Code::plugin, "the model runs other segments with " + std::to_string(traces.fewer.clips) + " clips than with " + std::to_string(traces.more.clips),
+                "the segments of a forward pass must not depend on how many clips there are");
+  return traces;
+}
+
+MemoryModel::MemoryModel(PassTrace fewer, PassTrace more, std::optional<PassTrace> single) {
+  const PassTrace like = fewer;
+  again_ = checked({std::move(fewer), std::move(more), std::move(single)}, like);
+}
+
+void MemoryModel::learn_offload(PassTrace fewer, PassTrace more, std::optional<PassTrace> single) {
+  offload_ = checked({std::move(fewer), std::move(more), std::move(single)}, again_.fewer);
+}
+
+MemoryModel::Part MemoryModel::part_of(const SegmentTrace& s, const SegmentTrace* offloaded) {
   const std::uint64_t own = s.saves_output ? 0 : s.output;  // a second run may stop before it makes its output
   const std::uint64_t plain_forward = std::max(s.forward_peak, s.forward_start + above(s.again_peak, s.again_start) + own);
   Part part;
@@ -52,109 +70,171 @@ MemoryModel::Part MemoryModel::part_of(const SegmentTrace& s) {
   part.checkpointed_peak = std::max({s.forward_peak, s.again_peak, s.backward_peak});
   // What it returns lives on as the input of what comes next either way.
   part.kept = above(above(s.again_end, s.again_start), s.saves_output ? s.output : 0);
+  if (offloaded == nullptr) return part;
+  // Without what the offloaded segments before it left behind: that counts with them.
+  part.offloaded_peak = above(std::max(offloaded->forward_peak, offloaded->backward_peak), above(offloaded->forward_start, s.forward_start));
+  part.stays = above(above(offloaded->forward_end, offloaded->forward_start), above(s.forward_end, s.forward_start));
+  part.moved = offloaded->moved;
   return part;
 }
 
 MemoryModel::Parts MemoryModel::parts(std::int64_t clips) const {
   Parts out;
-  const bool alone = clips == 1 && single_;
-  for (std::size_t i = 0; i < fewer_.segments.size(); ++i) {
+  const bool alone = clips == 1 && again_.single;
+  const auto part_at = [&](std::size_t i) {
+    const SegmentTrace again = on_line(again_.fewer.segments[i], again_.more.segments[i], again_.fewer.clips, again_.more.clips, clips);
+    if (!offload_) return part_of(again, nullptr);
+    const SegmentTrace offloaded = on_line(offload_->fewer.segments[i], offload_->more.segments[i], offload_->fewer.clips, offload_->more.clips, clips);
+    return part_of(again, &offloaded);
+  };
+  const auto part_alone = [&](std::size_t i) { return part_of(again_.single->segments[i], offload_ && offload_->single ? &offload_->single->segments[i] : nullptr); };
+  for (std::size_t i = 0; i < again_.fewer.segments.size(); ++i) {
     if (alone) {
-      out.segments.push_back(part_of(single_->segments[i]));
+      out.segments.push_back(part_alone(i));
       continue;
     }
-    Part part = part_of(on_line(fewer_.segments[i], more_.segments[i], fewer_.clips, more_.clips, clips));
-    if (single_) {
-      const Part rest = part_of(single_->segments[i]);
+    Part part = part_at(i);
+    if (again_.single) {
+      const Part rest = part_alone(i);
       part.plain_peak = std::max(part.plain_peak, rest.plain_peak);
       part.checkpointed_peak = std::max(part.checkpointed_peak, rest.checkpointed_peak);
+      part.offloaded_peak = std::max(part.offloaded_peak, rest.offloaded_peak);
     }
     out.segments.push_back(part);
   }
-  SegmentTrace fewer, more;
-  fewer.again_peak = fewer_.rest_peak;
-  more.again_peak = more_.rest_peak;
-  out.rest_peak = alone ? single_->rest_peak : std::max(on_line(fewer, more, fewer_.clips, more_.clips, clips).again_peak, single_ ? single_->rest_peak : 0);
+  const auto rest_of = [&](const Traces& traces) {
+    if (alone && traces.single) return traces.single->rest_peak;
+    SegmentTrace fewer, more;
+    fewer.again_peak = traces.fewer.rest_peak;
+    more.again_peak = traces.more.rest_peak;
+    return std::max(on_line(fewer, more, traces.fewer.clips, traces.more.clips, clips).again_peak, traces.single ? traces.single->rest_peak : 0);
+  };
+  out.rest_peak = rest_of(again_);
+  if (offload_ && !out.segments.empty()) {
+    // The last one may keep its output where nothing after it does.
+    std::uint64_t before = 0;
+    for (std::size_t i = 0; i + 1 < out.segments.size(); ++i) before += out.segments[i].stays;
+    auto& last = out.segments.back().offloaded_peak;
+    last = std::max(last, above(rest_of(*offload_), before));
+  }
   return out;
 }
 
 std::vector<std::string> MemoryModel::segments() const {
   std::vector<std::string> names;
-  for (const auto& segment : fewer_.segments) names.push_back(segment.name);
+  for (const auto& segment : again_.fewer.segments) names.push_back(segment.name);
   return names;
 }
 
 std::uint64_t MemoryModel::kept_by(const std::string& segment, std::int64_t clips) const {
   const Parts all = parts(clips);
-  for (std::size_t i = 0; i < fewer_.segments.size(); ++i)
-    if (fewer_.segments[i].name == segment) return all.segments[i].kept;
+  for (std::size_t i = 0; i < all.segments.size(); ++i)
+    if (again_.fewer.segments[i].name == segment) return all.segments[i].kept;
   return 0;
 }
 
-std::uint64_t MemoryModel::peak(std::int64_t clips, const Names& checkpointed) const {
+std::uint64_t MemoryModel::moved_by(const Names& offloaded, std::int64_t clips) const {
+  const Parts all = parts(clips);
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < all.segments.size(); ++i)
+    if (offloaded.contains(again_.fewer.segments[i].name)) bytes += all.segments[i].moved;
+  return bytes;
+}
+
+std::uint64_t MemoryModel::peak(std::int64_t clips, const Names& checkpointed, const Names& offloaded) const {
   const Parts all = parts(clips);
   std::uint64_t kept = 0, peak = 0;
   for (std::size_t i = 0; i < all.segments.size(); ++i) {
-    const bool again = checkpointed.contains(fewer_.segments[i].name);
-    peak = std::max(peak, kept + (again ? all.segments[i].checkpointed_peak : all.segments[i].plain_peak));
-    if (!again) kept += all.segments[i].kept;
+    const Part& part = all.segments[i];
+    const std::string& name = again_.fewer.segments[i].name;
+    const bool away = offload_ && offloaded.contains(name), again = !away && checkpointed.contains(name);
+    peak = std::max(peak, kept + (away ? part.offloaded_peak : again ? part.checkpointed_peak : part.plain_peak));
+    kept += away ? part.stays : again ? 0 : part.kept;
   }
   return std::max(peak, kept + all.rest_peak);
 }
 
-std::optional<MemoryModel::Choice> MemoryModel::cheapest(std::int64_t clips, std::uint64_t cap, const Names* allowed) const {
-  // A state is what the segments so far keep and what they make twice. One that keeps and costs no less than another is never better.
+std::optional<MemoryModel::Choice> MemoryModel::cheapest(std::int64_t clips, std::uint64_t cap, const Ways& ways) const {
+  // A state is what the segments so far keep, what they cost, and what they have in host memory. One that keeps, costs and stores no
+  // less than another is never better.
   struct State {
-    std::uint64_t kept = 0, cost = 0;
-    std::vector<bool> again{};
-    [[nodiscard]] auto order() const { return std::tuple(kept, cost, std::count(again.begin(), again.end(), true)); }
+    std::uint64_t kept = 0, cost = 0, store = 0;
+    std::vector<Way> way{};
+    [[nodiscard]] auto order() const { return std::tuple(kept, cost, store, std::count_if(way.begin(), way.end(), [](Way one) { return one != Way::plain; })); }
   };
   const Parts all = parts(clips);
+  const auto has = [](const Names* names, const std::string& name) { return names != nullptr && names->contains(name); };
+  std::uint64_t total = 0, could_move = 0;
+  for (const auto& part : all.segments) {
+    total += part.kept;
+    could_move += part.moved;
+  }
+  const bool store_binds = ways.store > 0 && could_move > ways.store;
   std::vector<State> states(1);
-  std::uint64_t total = 0;
   for (std::size_t i = 0; i < all.segments.size(); ++i) {
     const Part& part = all.segments[i];
-    total += part.kept;
-    const bool may = allowed == nullptr || allowed->contains(fewer_.segments[i].name);
+    const std::string& name = again_.fewer.segments[i].name;
+    const bool must_offload = offload_ && has(ways.must_offload, name), must_twice = !must_offload && has(ways.must_twice, name);
+    const bool may_twice = !must_offload && (ways.may_twice == nullptr || ways.may_twice->contains(name));
+    const bool may_offload = must_offload || (offload_ && !must_twice && ways.store > 0);
     std::vector<State> next;
     for (const auto& state : states) {
-      const auto add = [&](bool again) {
+      const auto add = [&](Way way, std::uint64_t kept, std::uint64_t cost, std::uint64_t store) {
         State grown = state;
-        (again ? grown.cost : grown.kept) += part.kept;
-        grown.again.push_back(again);
+        grown.kept += kept;
+        grown.cost += cost;
+        grown.store += store;
+        grown.way.push_back(way);
         next.push_back(std::move(grown));
       };
-      if (state.kept + part.plain_peak <= cap) add(false);
-      if (may && state.kept + part.checkpointed_peak <= cap) add(true);
+      if (!must_offload && !must_twice && state.kept + part.plain_peak <= cap) add(Way::plain, part.kept, 0, 0);
+      if ((may_twice || must_twice) && state.kept + part.checkpointed_peak <= cap) add(Way::twice, 0, cost_of(part.kept, 1), 0);
+      if (may_offload && state.kept + part.offloaded_peak <= cap && (must_offload || state.store + part.moved <= ways.store))
+        add(Way::offload, part.stays, cost_of(part.kept, ways.move_cost), part.moved);
     }
     std::stable_sort(next.begin(), next.end(), [](const State& a, const State& b) { return a.order() < b.order(); });
     states.clear();
-    for (auto& state : next)
-      if (states.empty() || state.cost < states.back().cost) states.push_back(std::move(state));
+    // Of those that keep no more, by cost: the least that is stored at that cost or below it.
+    std::map<std::uint64_t, std::uint64_t> least_stored;
+    for (auto& state : next) {
+      const std::uint64_t store = store_binds ? state.store : 0;
+      const auto after = least_stored.upper_bound(state.cost);
+      if (after != least_stored.begin() && std::prev(after)->second <= store) continue;
+      auto from = least_stored.lower_bound(state.cost);
+      while (from != least_stored.end() && from->second >= store) from = least_stored.erase(from);
+      least_stored[state.cost] = store;
+      states.push_back(std::move(state));
+    }
   }
   const State* best = nullptr;
   for (const auto& state : states)
     if (state.kept + all.rest_peak <= cap && (best == nullptr || state.cost < best->cost)) best = &state;
   if (best == nullptr) return std::nullopt;
   Choice choice;
-  for (std::size_t i = 0; i < best->again.size(); ++i)
-    if (best->again[i]) choice.checkpointed.insert(fewer_.segments[i].name);
-  choice.peak = peak(clips, choice.checkpointed);
-  choice.cost = total == 0 ? 0 : static_cast<double>(best->cost) / static_cast<double>(total);
+  std::uint64_t again = 0, moved = 0;
+  for (std::size_t i = 0; i < best->way.size(); ++i) {
+    if (best->way[i] == Way::plain) continue;
+    const bool twice = best->way[i] == Way::twice;
+    (twice ? choice.checkpointed : choice.offloaded).insert(again_.fewer.segments[i].name);
+    (twice ? again : moved) += all.segments[i].kept;
+  }
+  choice.peak = peak(clips, choice.checkpointed, choice.offloaded);
+  choice.store = best->store;
+  if (total > 0) {
+    choice.again = static_cast<double>(again) / static_cast<double>(total);
+    choice.moved = static_cast<double>(moved) / static_cast<double>(total);
+  }
   return choice;
 }
 
-MemoryModel::Choice MemoryModel::smallest(std::int64_t clips, const Names* allowed) const {
-  Names every;
-  for (const auto& segment : fewer_.segments)
-    if (allowed == nullptr || allowed->contains(segment.name)) every.insert(segment.name);
-  // A cap that all of them checkpointed, or none, keep is enough; the lowest one lies below.
-  std::uint64_t enough = std::min(peak(clips, every), peak(clips, {})), too_low = 0;
+MemoryModel::Choice MemoryModel::smallest(std::int64_t clips, const Ways& ways) const {
+  // What fits without any cap is enough; the lowest one lies below.
+  std::uint64_t enough = cheapest(clips, std::numeric_limits<std::uint64_t>::max() / 2, ways)->peak, too_low = 0;
   while (enough - too_low > 1) {
     const auto middle = too_low + (enough - too_low) / 2;
-    (cheapest(clips, middle, allowed) ? enough : too_low) = middle;
+    (cheapest(clips, middle, ways) ? enough : too_low) = middle;
   }
-  return *cheapest(clips, enough, allowed);
+  return *cheapest(clips, enough, ways);
 }
 
 }  // namespace sluice

@@ -24,6 +24,7 @@
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/kernel_audit.hpp"
 #include "framework/train/long_clip.hpp"
+#include "framework/train/offload_store.hpp"
 #include "framework/train/loss_of_zeros.hpp"
 #include "framework/train/pass.hpp"
 #include "framework/train/step.hpp"
@@ -107,7 +108,10 @@ class DrawsSoFar {
 // Reads the allocator at every border of a segment. Whatever lies between two of them counts to what came before.
 class Recorder final : public SegmentObserver {
  public:
-  Recorder() : start_(CappedAllocator::install().counters().live) { CappedAllocator::install().reset_peak(); }
+  Recorder() : start_(CappedAllocator::install().counters().live) {
+    CappedAllocator::install().reset_peak();
+    OffloadStore::instance().reset_peak();
+  }
 
   void begins(const std::string& path) override {
     note_draws("the model");
@@ -119,19 +123,31 @@ class Recorder final : public SegmentObserver {
     segment.name = path;
     segment.forward_start = before.live;
     segment.forward_peak = before.peak;
+    segment.moved = OffloadStore::instance().counters().taken;
     trace_.segments.push_back(std::move(segment));
   }
   void ends(const std::string& path, const std::vector<at::Tensor>& outputs) override {
     note_draws(path);
     if (!outermost(path)) return;
     auto& segment = trace_.segments.back();
-    segment.forward_peak = std::max(segment.forward_peak, lap().peak);
+    const auto now = lap();
+    segment.forward_peak = std::max(segment.forward_peak, now.peak);
+    segment.forward_end = now.live;
+    segment.moved = OffloadStore::instance().counters().taken - segment.moved;
     std::set<const void*> storages;
     for (const auto& output : outputs)
       if (storages.insert(output.storage().unsafeGetStorageImpl()).second) segment.output += output.storage().nbytes();
   }
-  void saves_output(const std::string& path) override { of(path).saves_output = true; }
+  void saves_output(const std::string& path) override {
+    if (outermost(path)) of(path).saves_output = true;
+  }
+  void comes_back(const std::string& path) override {
+    if (!outermost(path)) return;
+    backward_peak() = std::max(backward_peak(), lap().peak);
+    in_backward_ = path;
+  }
   void runs_again(const std::string& path, bool begins) override {
+    if (!outermost(path)) return;
     const auto now = lap();
     auto& segment = of(path);
     if (begins) {
@@ -155,7 +171,8 @@ class Recorder final : public SegmentObserver {
   [[nodiscard]] Weighed weighed() {
     note_draws("the model");
     static_cast<void>(lap());
-    return {peak_, footprint_};
+    const auto stored = OffloadStore::instance().counters().peak;
+    return {peak_, footprint_ + stored, stored};
   }
   [[nodiscard]] const std::vector<std::string>& seen() const { return seen_; }
   // The segment that was the first to draw from the default generator.
@@ -200,7 +217,7 @@ class Recorder final : public SegmentObserver {
 std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB; }
 
 NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key)
-    : request_(std::move(request)), folder_(std::move(folder)), key_("3 " + std::move(key)) {
+    : request_(std::move(request)), folder_(std::move(folder)), key_("4 " + std::move(key)) {
   if (!recall()) measure_fixed();
   if (const TensorNeeds* smaller = request_.of_smaller) {
     // What passes have left in between is no part of base.
@@ -233,6 +250,8 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, const std::f
   const auto live = allocator.counters().live;
   const bool new_peak = reset_peak_resident();
   allocator.set_cap(live + std::max<std::uint64_t>(cap, 1));
+  auto& store = OffloadStore::instance();
+  store.set_cap(request_.store);
   ++passes_;
   std::optional<Weighed> weighed;
   try {
@@ -243,8 +262,10 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, const std::f
     throw;
   }
   allocator.set_cap(0);
+  store.set_cap(0);
   const auto peak = new_peak ? peak_resident_bytes() : resident_bytes();
   allocator.trim();
+  store.trim();
   if (!weighed) return std::nullopt;
   const auto beside = peak - std::min(peak, weighed->footprint);
   fixed_.runtime = std::max(fixed_.runtime, beside - std::min(beside, fixed_.base));
@@ -258,13 +279,13 @@ Weighed NeedsMeter::note(Weighed weighed, const std::vector<std::string>& segmen
   return weighed;
 }
 
-void NeedsMeter::train_long(const Checkpointing& checkpointing, SegmentObserver& observer) {
+void NeedsMeter::train_long(const SegmentPlan& segments, SegmentObserver& observer) {
   LossOfZeros loss(*request_.loss);
   std::vector<at::Tensor> of_clips_before;
   if (!request_.one_pass)
     for (auto& weight : request_.model->weights())
       if (weight.tensor.requires_grad()) of_clips_before.push_back(at::zeros_like(weight.tensor));
-  LongClip clip(*request_.model, {true, &checkpointing, &observer, request_.arithmetic});
+  LongClip clip(*request_.model, {true, &segments, &observer, request_.arithmetic});
   for_some_chunks(*request_.train, request_.clip_frames, request_.chunking, [&](const Microbatch& chunk, const ChunkPlace& place) { clip.encode(chunk, place); });
   static_cast<void>(clip.learn(loss, request_.classes));
   // The one with a halo on each side: the largest.
@@ -272,19 +293,19 @@ void NeedsMeter::train_long(const Checkpointing& checkpointing, SegmentObserver&
   clip.backward(request_.train->zeros(1, request_.train->with_frames(place.last - place.first)), place);
 }
 
-void NeedsMeter::train_once(std::int64_t clips, const Checkpointing& checkpointing, SegmentObserver& observer) {
+void NeedsMeter::train_once(std::int64_t clips, const SegmentPlan& segments, SegmentObserver& observer) {
   LossOfZeros loss(*request_.loss);
   StepOptions options;
   options.microbatch = clips;
   options.classes = request_.classes;
-  options.checkpointing = checkpointing;
+  options.segments = segments;
   options.observer = &observer;
   options.arithmetic = request_.arithmetic;
   Step step(*request_.model, loss, *request_.optimizer, options);
   const SameStatistics before(*request_.model);
   try {
     if (request_.chunking.on()) {
-      train_long(checkpointing, observer);
+      train_long(segments, observer);
     } else if (!request_.one_pass) {
       for (auto& weight : request_.model->weights())
         if (weight.tensor.requires_grad()) weight.tensor.mutable_grad() = at::zeros_like(weight.tensor);
@@ -300,13 +321,16 @@ void NeedsMeter::train_once(std::int64_t clips, const Checkpointing& checkpointi
 
 std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std::uint64_t cap) {
   for (const auto& known : trained_)
-    if (known.microbatch == plan.microbatch && known.checkpointing == plan.checkpointing) return known.bytes <= cap ? std::optional(known.bytes) : std::nullopt;
+    if (known.microbatch == plan.microbatch && known.segments == plan.segments) return known.bytes <= cap ? std::optional(known.bytes) : std::nullopt;
+  std::uint64_t stored = 0;
   const auto bytes = measure(cap, [&] {
     Recorder recorder;
-    train_once(plan.microbatch, plan.checkpointing, recorder);
-    return note(recorder.weighed(), recorder.seen(), recorder.draws());
+    train_once(plan.microbatch, plan.segments, recorder);
+    const Weighed weighed = recorder.weighed();
+    stored = weighed.stored;
+    return note(weighed, recorder.seen(), recorder.draws());
   });
-  if (bytes) trained_.push_back({plan.microbatch, plan.checkpointing, *bytes});
+  if (bytes) trained_.push_back({plan.microbatch, plan.segments, *bytes, stored});
   return bytes;
 }
 
@@ -369,36 +393,48 @@ void NeedsMeter::follow(const std::vector<std::string>& routed) {
   evaluated_.clear();
   traces_.clear();
   single_traces_.clear();
+  offload_traces_.clear();
   model_.reset();
 }
 
-const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap) {
-  if (const auto known = single_traces_.find(clips); known != single_traces_.end()) return &known->second;
+const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool offload) {
+  auto& known = offload ? offload_traces_ : single_traces_;
+  if (const auto found = known.find(clips); found != known.end()) return &found->second;
   PassTrace trace;
   const auto bytes = measure(cap, [&] {
     Recorder recorder;
-    train_once(clips, {true, {}}, recorder);
+    train_once(clips, offload ? SegmentPlan{{}, {true, {}}} : SegmentPlan{{true, {}}, {}}, recorder);
     trace = recorder.finish(clips);
     return note(recorder.weighed(), recorder.seen(), recorder.draws());
   });
-  return bytes ? &single_traces_.emplace(clips, std::move(trace)).first->second : nullptr;
+  return bytes ? &known.emplace(clips, std::move(trace)).first->second : nullptr;
 }
 
 const MemoryModel* NeedsMeter::model(std::uint64_t cap) {
   if (model_) return &*model_;
   if (traces_.empty()) {
     for (const std::int64_t clips : {2, 3, 1})
-      if (trace(clips, cap) == nullptr) return nullptr;
+      if (trace(clips, cap, false) == nullptr) return nullptr;
     traces_ = {single_traces_.at(2), single_traces_.at(3), single_traces_.at(1)};
   }
   model_.emplace(traces_.at(0), traces_.at(1), traces_.size() > 2 ? std::optional(traces_[2]) : std::nullopt);
+  if (request_.store == 0) return &*model_;
+  for (const std::int64_t clips : {2, 3, 1})
+    if (trace(clips, cap, true) == nullptr) return &*model_;
+  model_->learn_offload(offload_traces_.at(2), offload_traces_.at(3), offload_traces_.at(1));
   return &*model_;
 }
 
+std::uint64_t NeedsMeter::stored(const TrainingPlan& plan) const {
+  for (const auto& known : trained_)
+    if (known.microbatch == plan.microbatch && known.segments == plan.segments) return known.stored == 0 ? 0 : with_margin(known.stored);
+  return 0;
+}
+
 std::optional<NeedsMeter::FewClips> NeedsMeter::model_of_few(std::uint64_t cap) {
-  const PassTrace* one = trace(1, cap);
+  const PassTrace* one = trace(1, cap, false);
   if (one == nullptr) return std::nullopt;
-  if (const PassTrace* two = trace(2, cap)) return FewClips{MemoryModel(*one, *two, *one), 2};
+  if (const PassTrace* two = trace(2, cap, false)) return FewClips{MemoryModel(*one, *two, *one), 2};
   PassTrace beyond = *one;  // a line needs two ends
   beyond.clips = 2;
   return FewClips{MemoryModel(*one, std::move(beyond), *one), 1};

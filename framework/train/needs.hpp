@@ -34,6 +34,7 @@ struct TensorNeeds {
   std::uint64_t gradients = 0;
   std::uint64_t optimizer = 0;
   std::uint64_t activations = 0;  // at the peak, of training or evaluation
+  std::uint64_t offload = 0;      // activations that wait in host memory, which are none of the tensors
   [[nodiscard]] std::uint64_t tensors() const { return parameters + gradients + optimizer + activations; }
 };
 
@@ -41,10 +42,12 @@ struct TensorNeeds {
 // vary meet in another order.
 [[nodiscard]] std::uint64_t with_margin(std::uint64_t bytes);
 
-// What a pass showed: tensor bytes at its peak above what lived before, and all memory of tensors with what was kept for reuse.
+// What a pass showed: tensor bytes at its peak above what lived before; all memory of tensors with what was kept for reuse and what
+// was offloaded; and the latter alone.
 struct Weighed {
   std::uint64_t bytes = 0;
   std::uint64_t footprint = 0;
+  std::uint64_t stored = 0;
 };
 
 // What a model does in training that its Pass does not see, and that depends on how a batch is cut.
@@ -68,6 +71,7 @@ struct NeedsRequest {
   bool one_pass = true;              // a batch is one microbatch; otherwise the gradients of earlier ones live beside each
   // Of smaller passes of the same session, measured before: base counts from there, and the libraries keep no less.
   const TensorNeeds* of_smaller = nullptr;
+  std::uint64_t store = 0;           // host memory that offloaded activations may take meanwhile; 0: nothing is offloaded
   std::function<void()> progress{};  // before each pass
 };
 
@@ -83,6 +87,8 @@ class NeedsMeter {
   // are more than `cap`.
   // Weights, statistics, optimizer state and random numbers are as before.
   [[nodiscard]] std::optional<std::uint64_t> training(const TrainingPlan& plan, std::uint64_t cap);
+  // Bytes that the offloaded segments of a plan take in host memory, with their margin; of one that training() measured.
+  [[nodiscard]] std::uint64_t stored(const TrainingPlan& plan) const;
   [[nodiscard]] std::optional<std::uint64_t> evaluation(std::int64_t clips, std::uint64_t cap);
 
   // The kernels in reduced precision that a forward pass calls; none where not even that of one clip is within `cap`.
@@ -114,8 +120,9 @@ class NeedsMeter {
  private:
   struct Training {
     std::int64_t microbatch = 0;
-    Checkpointing checkpointing;
+    SegmentPlan segments;
     std::uint64_t bytes = 0;
+    std::uint64_t stored = 0;
   };
   struct Evaluated {
     std::int64_t clips = 0;
@@ -125,9 +132,9 @@ class NeedsMeter {
   void measure_fixed();
   std::optional<std::uint64_t> measure(std::uint64_t cap, const std::function<Weighed()>& pass);
   Weighed note(Weighed weighed, const std::vector<std::string>& segments, const std::string& draws);
-  void train_long(const Checkpointing& checkpointing, SegmentObserver& observer);
-  void train_once(std::int64_t clips, const Checkpointing& checkpointing, SegmentObserver& observer);
-  [[nodiscard]] const PassTrace* trace(std::int64_t clips, std::uint64_t cap);
+  void train_long(const SegmentPlan& segments, SegmentObserver& observer);
+  void train_once(std::int64_t clips, const SegmentPlan& segments, SegmentObserver& observer);
+  [[nodiscard]] const PassTrace* trace(std::int64_t clips, std::uint64_t cap, bool offload);
 
   NeedsRequest request_;
   std::filesystem::path folder_;
@@ -137,6 +144,7 @@ class NeedsMeter {
   std::vector<Evaluated> evaluated_;
   std::vector<PassTrace> traces_;                  // of two, three and one clip, or none
   std::map<std::int64_t, PassTrace> single_traces_;  // by clips, until those are there
+  std::map<std::int64_t, PassTrace> offload_traces_;  // by clips, with every segment offloaded
   std::optional<MemoryModel> model_;
   std::vector<std::string> segments_;
   std::vector<KernelCall> kernels_;

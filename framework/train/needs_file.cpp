@@ -21,10 +21,13 @@ std::filesystem::path file_of(const std::filesystem::path& folder, const std::st
 Json to_json(const PassTrace& trace) {
   Json segments = Json::array();
   for (const auto& s : trace.segments)
-    segments.push_back({{"name", s.name}, {"forward", {s.forward_start, s.forward_peak}}, {"again", {s.again_start, s.again_peak, s.again_end}},
+    segments.push_back({{"name", s.name}, {"forward", {s.forward_start, s.forward_peak, s.forward_end}}, {"moved", s.moved}, {"again", {s.again_start, s.again_peak, s.again_end}},
                         {"backward_peak", s.backward_peak}, {"output", s.output}, {"saves_output", s.saves_output}});
   return {{"clips", trace.clips}, {"segments", segments}, {"rest_peak", trace.rest_peak}, {"peak", trace.peak}};
 }
+
+Json to_json(const Segments& segments) { return {{"all", segments.all}, {"names", segments.names}}; }
+Segments segments_from(const Json& json) { return {json.at("all"), json.at("names").get<std::set<std::string, std::less<>>>()}; }
 
 // Of all but itself: what was changed by hand or damaged is measured anew.
 std::string check_of(Json json) {
@@ -42,6 +45,8 @@ PassTrace trace_from(const Json& json) {
     s.name = item.at("name");
     s.forward_start = item.at("forward").at(0);
     s.forward_peak = item.at("forward").at(1);
+    s.forward_end = item.at("forward").at(2);
+    s.moved = item.at("moved");
     s.again_start = item.at("again").at(0);
     s.again_peak = item.at("again").at(1);
     s.again_end = item.at("again").at(2);
@@ -68,12 +73,17 @@ bool NeedsMeter::recall() {
     fixed.optimizer = json.at("optimizer");
     std::vector<Training> trained;
     for (const auto& item : json.at("training"))
-      trained.push_back({item.at("microbatch"), {item.at("all"), item.at("checkpoint").get<std::set<std::string, std::less<>>>()}, item.at("bytes")});
+      trained.push_back({item.at("microbatch"), {segments_from(item.at("checkpoint")), segments_from(item.at("offload"))}, item.at("bytes"), item.at("stored")});
     std::vector<Evaluated> evaluated;
     for (const auto& item : json.at("evaluation")) evaluated.push_back({item.at("clips"), item.at("bytes")});
     std::vector<PassTrace> traces;
     for (const auto& item : json.at("traces")) traces.push_back(trace_from(item));
     if (traces.size() == 1 || traces.size() > 3) return false;
+    std::map<std::int64_t, PassTrace> offload_traces;
+    for (const auto& item : json.at("offload_traces")) {
+      PassTrace trace = trace_from(item);
+      offload_traces[trace.clips] = std::move(trace);
+    }
     std::vector<KernelCall> kernels;
     for (const auto& text : json.at("kernels")) kernels.push_back(KernelCall::from_text(text.get<std::string>()));
     kernels_ = std::move(kernels);
@@ -84,6 +94,7 @@ bool NeedsMeter::recall() {
     trained_ = std::move(trained);
     evaluated_ = std::move(evaluated);
     traces_ = std::move(traces);
+    offload_traces_ = std::move(offload_traces);
     return true;
   } catch (const std::exception&) {
     return false;
@@ -105,12 +116,14 @@ void NeedsMeter::remember() const {
             {"moves", beside_pass_.statistics},
             {"training", Json::array()},
             {"evaluation", Json::array()},
-            {"traces", Json::array()}};
+            {"traces", Json::array()},
+            {"offload_traces", Json::array()}};
   for (const auto& item : trained_)
-    json["training"].push_back({{"microbatch", item.microbatch}, {"all", item.checkpointing.all}, {"checkpoint", item.checkpointing.names}, {"bytes", item.bytes}});
+    json["training"].push_back({{"microbatch", item.microbatch}, {"checkpoint", to_json(item.segments.twice)}, {"offload", to_json(item.segments.offload)}, {"bytes", item.bytes}, {"stored", item.stored}});
   for (const auto& call : kernels_) json["kernels"].push_back(call.text());
   for (const auto& item : evaluated_) json["evaluation"].push_back({{"clips", item.clips}, {"bytes", item.bytes}});
   for (const auto& item : traces_) json["traces"].push_back(to_json(item));
+  for (const auto& [clips, trace] : offload_traces_) json["offload_traces"].push_back(to_json(trace));
   json["check"] = check_of(json);
   try {
     make_folders(system_disk(), folder_);

@@ -43,9 +43,10 @@ Pass::Tensors MicrobatchPass::run_segment(std::string_view name, Function functi
   Place place;
   place.segment = mix_bits(place_.segment ^ hash_of(name)) + count - 1;
   place.path = (place_.path.empty() ? "" : place_.path + "/") + std::string(name) + (count > 1 ? "#" + std::to_string(count) : "");
-  const Checkpointing* plan = options_.checkpointing;
-  const bool checkpoint = plan && !place_.checkpointed && at::GradMode::is_enabled() && ((plan->all && place_.path.empty()) || plan->names.contains(place.path));
-  place.checkpointed = checkpoint || place_.checkpointed;
+  const SegmentPlan* plan = place_.planned || !at::GradMode::is_enabled() ? nullptr : options_.segments;
+  const bool outermost = place_.path.empty();
+  const bool offload = plan && plan->offload.contains(place.path, outermost), checkpoint = plan && !offload && plan->twice.contains(place.path, outermost);
+  place.planned = offload || checkpoint || place_.planned;
   const std::string path = place.path;
   if (options_.observer) options_.observer->begins(path);
   Tensors out;
@@ -57,6 +58,9 @@ Pass::Tensors MicrobatchPass::run_segment(std::string_view name, Function functi
     run.statistics = options_.statistics;
     run.observer = options_.observer;
     out = run_checkpointed(std::move(run));
+  } else if (offload) {
+    if (!offloader_) offloader_ = std::make_shared<Offloader>(Offloader::Options{.lasting = options_.statistics, .observer = options_.observer});
+    out = offloader_->run(path, [&](const Tensors& in) { return run_at(std::move(place), function, in); }, inputs);
   } else {
     out = run_at(std::move(place), function, inputs);
   }

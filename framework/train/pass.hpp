@@ -1,9 +1,10 @@
 // Pass as the trainer makes it: one forward of a microbatch, whose random decisions follow from the samples alone, and whose
-// segments run straight through or are checkpointed as the plan says.
+// segments run straight through, are checkpointed or offloaded as the plan says.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <set>
 #include <span>
 #include <string>
@@ -12,19 +13,29 @@
 #include <sluice/torch/pass.hpp>
 
 #include "framework/train/checkpointed_segment.hpp"
+#include "framework/train/offloader.hpp"
 
 namespace sluice {
 
 // Segments by path: "layer2", a second one of the same name "layer2#2", one inside of another "encoder/block".
-struct Checkpointing {
+struct Segments {
   bool all = false;  // every outermost segment
   std::set<std::string, std::less<>> names{};
   [[nodiscard]] bool any() const { return all || !names.empty(); }
-  friend bool operator==(const Checkpointing&, const Checkpointing&) = default;
+  [[nodiscard]] bool contains(const std::string& path, bool outermost) const { return (all && outermost) || names.contains(path); }
+  friend bool operator==(const Segments&, const Segments&) = default;
+};
+
+// What becomes of the activations of each segment until the backward pass. One in both is offloaded.
+struct SegmentPlan {
+  Segments twice{};    // dropped, and computed again
+  Segments offload{};  // moved to host memory
+  [[nodiscard]] bool any() const { return twice.any() || offload.any(); }
+  friend bool operator==(const SegmentPlan&, const SegmentPlan&) = default;
 };
 
 struct PassOptions {
-  const Checkpointing* checkpointing = nullptr;  // null: none
+  const SegmentPlan* segments = nullptr;  // null: none
   std::span<const at::Tensor> statistics{};      // of the model: they move in the first run of a segment alone
   SegmentObserver* observer = nullptr;
 };
@@ -48,7 +59,7 @@ class MicrobatchPass final : public Pass {
     std::uint64_t segment = 0;
     std::uint64_t draws = 0;
     std::string path{};
-    bool checkpointed = false;                            // it, or one around it
+    bool planned = false;                                 // it, or one around it, is checkpointed or offloaded
     std::map<std::string, std::uint64_t, std::less<>> runs{};  // of the segments in it, by name
   };
   Tensors run_at(Place place, const Function& function, const Tensors& inputs);
@@ -57,6 +68,7 @@ class MicrobatchPass final : public Pass {
   std::vector<std::uint64_t> keys_;
   PassOptions options_;
   Place place_;
+  std::shared_ptr<Offloader> offloader_;  // from the first segment that is offloaded on
 };
 
 }  // namespace sluice

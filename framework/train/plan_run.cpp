@@ -21,22 +21,26 @@ using Json = nlohmann::ordered_json;
 Json to_json(const TrainingPlan& plan, const Session& session) {
   Json json{{"microbatch", plan.microbatch}, {"eval_microbatch", plan.eval_microbatch}, {"checkpoint", Json::array()}};
   if (plan.chunk > 0) json["chunk"] = plan.chunk;
-  if (plan.checkpointing.all && session.planned.model) json["checkpoint"] = session.planned.model->segments();
-  else if (plan.checkpointing.all) json["checkpoint"] = true;
-  else json["checkpoint"] = plan.checkpointing.names;
+  if (plan.segments.twice.all && session.planned.model) json["checkpoint"] = session.planned.model->segments();
+  else if (plan.segments.twice.all) json["checkpoint"] = true;
+  else json["checkpoint"] = plan.segments.twice.names;
+  if (plan.segments.offload.all) json["offload"] = true;
+  else json["offload"] = plan.segments.offload.names;
   return json;
 }
 
 // Neighbours closer than one of so many parts of the whole range say little: a network of many segments has thousands of plans. The last,
-// and each microbatch without anything twice, stay.
-std::vector<const PlanStep*> apart(const std::vector<PlanStep>& steps, std::uint64_t parts) {
+// and each microbatch with every activation where it is, stay. `bytes`: the budget that is looked at.
+std::vector<const PlanStep*> apart(const std::vector<PlanStep>& steps, std::uint64_t parts, std::uint64_t PlanStep::*bytes) {
   std::vector<const PlanStep*> out;
   if (steps.empty()) return out;
-  const std::uint64_t least = (steps.front().host_ram - steps.back().host_ram) / parts;
+  const std::uint64_t least = (steps.front().*bytes - steps.back().*bytes) / parts;
   for (const auto& step : steps)
-    if (out.empty() || &step == &steps.back() || !step.plan.checkpointing.any() || step.host_ram + least <= out.back()->host_ram) out.push_back(&step);
+    if (out.empty() || &step == &steps.back() || !step.plan.segments.any() || step.*bytes + least <= out.back()->*bytes) out.push_back(&step);
   return out;
 }
+
+std::uint64_t PlanStep::*looked_at(const Session& session) { return session.device_memory() > 0 ? &PlanStep::tensors : &PlanStep::host_ram; }
 
 Json json_of(const Session& session) {
   const Planned& planned = session.planned;
@@ -46,16 +50,18 @@ Json json_of(const Session& session) {
   json["batches_in_flight"] = session.batches_in_flight();
   json["smallest_plan"] = to_json(planned.smallest, session);
   json["accounts"] = {{"base", planned.needs.base},           {"runtime", planned.needs.runtime},     {"parameters", planned.needs.parameters},   {"gradients", planned.needs.gradients},
-                      {"optimizer", planned.needs.optimizer}, {"activations", planned.needs.activations}, {"samples", session.budget.samples}, {"reuse", session.budget.reuse}, {"reserve", session.budget.reserve}, {"unused", session.budget.unused}};
+                      {"optimizer", planned.needs.optimizer}, {"activations", planned.needs.activations}, {"offload", planned.needs.offload}, {"samples", session.budget.samples}, {"reuse", session.budget.reuse}, {"reserve", session.budget.reserve}, {"unused", session.budget.unused}};
   json["segments"] = Json::array();
   if (planned.model)
     for (const auto& name : planned.model->segments())
-      json["segments"].push_back({{"name", name}, {"kept", planned.model->kept_by(name, planned.plan.microbatch)}, {"again", planned.plan.checkpointing.all || planned.plan.checkpointing.names.contains(name)}});
+      json["segments"].push_back({{"name", name}, {"kept", planned.model->kept_by(name, planned.plan.microbatch)}, {"again", planned.plan.segments.twice.contains(name, true)}, {"offloaded", planned.plan.segments.offload.contains(name, true)}});
   json["steps"] = Json::array();
-  for (const PlanStep* step : apart(planned.steps, 100)) {
+  for (const PlanStep* step : apart(planned.steps, 100, looked_at(session))) {
     Json row = to_json(step->plan, session);
     row["host_ram"] = step->host_ram;
+    row["device_memory"] = step->tensors;
     row["again"] = step->again;
+    row["moved"] = step->moved;
     json["steps"].push_back(std::move(row));
   }
   return json;
@@ -75,20 +81,24 @@ void print_segments(const Session& session) {
   }
   fmt::print("what the segments keep for the backward pass, {}\n", counted(static_cast<std::uint64_t>(planned.plan.microbatch), "clip"));
   for (const auto& name : names) {
-    const bool again = planned.plan.checkpointing.all || planned.plan.checkpointing.names.contains(name);
-    fmt::print("  {:<12} {:>10}{}\n", name, format_bytes(planned.model->kept_by(name, planned.plan.microbatch)), again ? "   computed twice instead" : "");
+    const bool moved = planned.plan.segments.offload.contains(name, true), again = planned.plan.segments.twice.contains(name, true);
+    fmt::print("  {:<12} {:>10}{}\n", name, format_bytes(planned.model->kept_by(name, planned.plan.microbatch)), moved ? "   offloaded" : again ? "   computed twice instead" : "");
   }
 }
 
 void print_steps(const Session& session) {
   const Planned& planned = session.planned;
   if (planned.steps.size() < 2) return;
+  const bool of_device = session.device_memory() > 0;
   fmt::print("what another budget would change (predicted; the plan of this one is marked *)\n");
-  fmt::print("  {:>10}   {:>10}   {}\n", "host_ram", "microbatch", "computed twice");
-  for (const PlanStep* step : apart(planned.steps, 10)) {
-    const std::string again = step->plan.checkpointing.any() ? fmt::format("{:.0f} % of what is kept: {}", 100 * step->again, text_of(step->plan.checkpointing)) : std::string("nothing");
-    fmt::print("{} {:>10}   {:>10}   {}\n", step->plan.microbatch == planned.plan.microbatch && step->plan.checkpointing == planned.plan.checkpointing ? "*" : " ", bytes_to_write(step->host_ram),
-               step->plan.microbatch, again);
+  fmt::print("  {:>13}   {:>10}   {}\n", of_device ? "device_memory" : "host_ram", "microbatch", of_device ? "computed twice, offloaded" : "computed twice");
+  for (const PlanStep* step : apart(planned.steps, 10, looked_at(session))) {
+    const auto part = [](double share, const Segments& segments) {
+      return segments.any() ? fmt::format("{:.0f} % of what is kept: {}", 100 * share, text_of(segments)) : std::string("nothing");
+    };
+    const std::string moved = of_device ? "; offloaded " + part(step->moved, step->plan.segments.offload) : "";
+    fmt::print("{} {:>13}   {:>10}   {}{}\n", step->plan.microbatch == planned.plan.microbatch && step->plan.segments == planned.plan.segments ? "*" : " ",
+               bytes_to_write(of_device ? step->tensors : step->host_ram), step->plan.microbatch, part(step->again, step->plan.segments.twice), moved);
   }
 }
 
@@ -97,7 +107,8 @@ void print_text(const Session& session) {
   fmt::print("the plan: {}\n", planned.why);
   fmt::print("  {:<14} {} of {} at a time\n", "training", planned.plan.microbatch, counted(static_cast<std::uint64_t>(session.pipeline.batch.size.value), "clip"));
   if (planned.plan.chunk > 0) fmt::print("  {:<14} {} at a time, {} more on each side\n", "frames", planned.plan.chunk, session.chunking.halo);
-  fmt::print("  {:<14} {}\n", "computed twice", text_of(planned.plan.checkpointing));
+  fmt::print("  {:<14} {}\n", "computed twice", text_of(planned.plan.segments.twice));
+  if (planned.plan.segments.offload.any()) fmt::print("  {:<14} {}\n", "offloaded", text_of(planned.plan.segments.offload));
   if (session.eval_assembler) fmt::print("  {:<14} {} at a time\n", "evaluation", counted(static_cast<std::uint64_t>(planned.plan.eval_microbatch), "clip"));
   fmt::print("  {:<14} {}, batches in flight: {}\n", "data", counted(static_cast<std::uint64_t>(session.workers), "worker"), session.batches_in_flight());
   fmt::print("  {:<14} {}\n", "layout", wants_channels_last(session.pipeline) ? "channels_last" : "contiguous");
@@ -106,7 +117,7 @@ void print_text(const Session& session) {
   print_steps(session);
   const std::string frames = planned.smallest.chunk > 0 ? fmt::format(", {} frames at a time", planned.smallest.chunk) : "";
   fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time{}, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch, frames,
-             text_of(planned.smallest.checkpointing));
+             text_of(planned.smallest.segments.twice));
   if (!session.device.is_cpu()) return;
   const std::uint64_t tensors = session.smallest_device_memory();
   fmt::print("the least of its tensors, what a card has to hold: device_memory = \"{}\" ({} bytes), and what its driver takes beside them\n", bytes_to_write(tensors), tensors);

@@ -29,10 +29,12 @@ std::uint64_t without_margin(std::uint64_t cap) {
 
 // What a plan costs in time, as a share of a step that takes the whole batch at once: a fixed order, so that one file gives one plan.
 // Computing all again is a third forward pass beside the two passes' worth of the backward pass; smaller microbatches pay for the
-// weights in each pass, and a single clip leaves most kernels half idle. docs/decisions/0009-order-of-the-plan.md has the measurement.
-double time_cost(std::int64_t microbatch, std::int64_t batch, double again) {
+// weights in each pass, and a single clip leaves most kernels half idle. docs/decisions/0009-order-of-the-plan.md has the measurement,
+// 0012-offload.md that of activations that leave and come back.
+constexpr double move_time = 0.07;
+double time_cost(std::int64_t microbatch, std::int64_t batch, double again, double moved) {
   const double passes = microbatch >= batch ? 0 : microbatch == 1 ? 0.7 : 0.1 + 0.2 / static_cast<double>(microbatch);
-  return passes + again / 3;
+  return passes + again / 3 + moved * move_time;
 }
 
 class Planner {
@@ -41,15 +43,26 @@ class Planner {
 
   Planned plan() {
     Planned out;
-    out.smallest = with_least_evaluation(smallest());
-    if (keeps_whole()) out.smallest = with_least_evaluation(smallest());
+    out.smallest = with_least_evaluation(smallest(0));
+    if (keeps_whole()) out.smallest = with_least_evaluation(smallest(0));
     auto least = fit(out.smallest, Room::least);
     if (keeps_whole()) {
-      out.smallest = with_least_evaluation(smallest());
+      out.smallest = with_least_evaluation(smallest(0));
       least = fit(out.smallest, Room::least);
+    }
+    // On a device as little as that is not all that can be done.
+    std::optional<TensorNeeds> on_device;
+    if (may_offload()) {
+      TrainingPlan plan = with_least_evaluation(smallest(store_room(least_evaluation(), Room::least)));
+      if (plan.segments.offload.any()) on_device = fit(plan, Room::least);
+      if (on_device && !least) {
+        out.smallest = plan;
+        least = on_device;
+      }
     }
     if (!least) return refused(std::move(out));
     out.smallest_needs = *least;
+    out.smallest_tensors = std::min(least->tensors(), on_device ? on_device->tensors() : no_limit);
     out.plan = out.smallest;
     out.needs = *least;
     out.why = "the only plan that is allowed";
@@ -127,19 +140,49 @@ class Planner {
     return request_.device_memory == 0 ? host : std::min(host, above(request_.device_memory, meter_.fixed().parameters + meter_.fixed().optimizer));
   }
 
+  // What tensors have of the host's memory, whatever the device has.
+  [[nodiscard]] std::uint64_t host_room(std::int64_t eval_microbatch, Room how) const { return above(request_.host_ram, taken(eval_microbatch, how)); }
+  // What offloaded activations may have beside tensors that take all that the device has.
+  [[nodiscard]] std::uint64_t store_room(std::int64_t eval_microbatch, Room how) const {
+    const std::uint64_t host = host_room(eval_microbatch, how);
+    return request_.device_memory == 0 ? host : above(host, above(request_.device_memory, meter_.fixed().parameters + meter_.fixed().optimizer));
+  }
+
   [[nodiscard]] bool automatic() const { return limits_.checkpoint.mode == Mode::automatic; }
-  [[nodiscard]] bool several() const { return automatic() || limits_.microbatches.size() > 1; }
-  [[nodiscard]] Checkpointing pinned() const {
-    if (limits_.checkpoint.mode == Mode::named) return {false, {limits_.checkpoint.names.begin(), limits_.checkpoint.names.end()}};
-    return {limits_.checkpoint.mode == Mode::all, {}};
+  [[nodiscard]] bool may_offload() const { return limits_.offload.mode == Mode::automatic && request_.device_memory > 0 && meter_.has_training(); }
+  [[nodiscard]] bool several() const { return automatic() || may_offload() || limits_.microbatches.size() > 1; }
+  // As the pipeline says; where it leaves them open all are computed twice and none is offloaded.
+  [[nodiscard]] SegmentPlan pinned() const {
+    const auto of = [](const SegmentChoice& choice, bool open) -> Segments {
+      return {choice.mode == Mode::all || (open && choice.mode == Mode::automatic), {choice.names.begin(), choice.names.end()}};
+    };
+    return {of(limits_.checkpoint, true), of(limits_.offload, false)};
   }
-  static std::set<std::string, std::less<>> names_of(const Checkpointing& checkpointing, const MemoryModel& model) {
-    if (!checkpointing.all) return checkpointing.names;
-    const auto all = model.segments();
-    return {all.begin(), all.end()};
+  // `store`: bytes that may be offloaded, where that is open.
+  [[nodiscard]] MemoryModel::Ways ways(std::uint64_t store) const {
+    MemoryModel::Ways ways;
+    if (!automatic()) ways.may_twice = ways.must_twice = &twice_;
+    if (limits_.offload.mode != Mode::automatic) ways.must_offload = &offload_;
+    if (may_offload()) ways.store = without_margin(store);
+    return ways;
   }
-  [[nodiscard]] TrainingPlan with(std::int64_t microbatch, Checkpointing checkpointing) const {
-    return {microbatch, limits_.eval_microbatch == 0 ? microbatch : limits_.eval_microbatch, std::move(checkpointing)};
+  // The names of what is pinned.
+  void know(const MemoryModel& model) {
+    const auto names_of = [&](const Segments& segments) {
+      const auto all = model.segments();
+      return segments.all ? MemoryModel::Names(all.begin(), all.end()) : segments.names;
+    };
+    twice_ = names_of(pinned().twice);
+    offload_ = names_of(pinned().offload);
+  }
+  [[nodiscard]] SegmentPlan segments_of(const MemoryModel::Choice& choice) const {
+    SegmentPlan segments = pinned();
+    if (automatic()) segments.twice = {false, choice.checkpointed};
+    if (may_offload()) segments.offload = {false, choice.offloaded};
+    return segments;
+  }
+  [[nodiscard]] TrainingPlan with(std::int64_t microbatch, SegmentPlan segments) const {
+    return {microbatch, limits_.eval_microbatch == 0 ? microbatch : limits_.eval_microbatch, std::move(segments)};
   }
 
   // What may be chosen from: where three clips need more than there is, one or two may fit in more ways than computing all twice.
@@ -148,11 +191,13 @@ class Planner {
     std::int64_t most = std::numeric_limits<std::int64_t>::max();  // clips that it knows of
   };
   Known what_is_known() {
-    const auto cap = room(least_evaluation(), Room::least);
+    const auto cap = may_offload() ? host_room(least_evaluation(), Room::least) : room(least_evaluation(), Room::least);
     few_.reset();
-    if (const MemoryModel* model = meter_.model(cap)) return {model};
-    few_ = meter_.model_of_few(cap);
-    return few_ ? Known{&few_->model, few_->most} : Known{};
+    Known known;
+    if (const MemoryModel* model = meter_.model(cap)) known.model = model;
+    else if ((few_ = meter_.model_of_few(cap))) known = {&few_->model, few_->most};
+    if (known.model) know(*known.model);
+    return known;
   }
 
   // Clips at a time; the bounds of all samples are walked through for each number that is asked about, so plans are compared by this one.
@@ -161,29 +206,22 @@ class Planner {
     plan.eval_microbatch = least_evaluation();
     return plan;
   }
-  TrainingPlan smallest() {
+  // Of tensors, with up to `store` bytes offloaded.
+  TrainingPlan smallest(std::uint64_t store) {
     const auto microbatch = limits_.microbatches.back();
     if (!meter_.has_training()) return with(least_evaluation(), {});
     const Known known = several() ? what_is_known() : Known{};
-    if (known.model && microbatch <= known.most) return smallest(*known.model, known.most);
-    return with(microbatch, automatic() ? Checkpointing{true, {}} : pinned());
+    if (known.model && microbatch <= known.most) return smallest(*known.model, store, known.most);
+    return with(microbatch, pinned());
   }
   // Kernels may need more for one clip than for two.
-  TrainingPlan smallest(const MemoryModel& model, std::int64_t most = std::numeric_limits<std::int64_t>::max()) const {
+  TrainingPlan smallest(const MemoryModel& model, std::uint64_t store, std::int64_t most = std::numeric_limits<std::int64_t>::max()) const {
     const auto& all = limits_.microbatches;
     std::optional<std::pair<std::uint64_t, TrainingPlan>> best;
     for (std::size_t i = all.size() - std::min<std::size_t>(all.size(), 3); i < all.size(); ++i) {
       if (all[i] > most) continue;
-      std::uint64_t peak = 0;
-      Checkpointing checkpointing = pinned();
-      if (automatic()) {
-        const auto choice = model.smallest(all[i]);
-        peak = choice.peak;
-        checkpointing = {false, choice.checkpointed};
-      } else {
-        peak = model.peak(all[i], names_of(checkpointing, model));
-      }
-      if (!best || peak < best->first) best.emplace(peak, with(all[i], std::move(checkpointing)));
+      const auto choice = model.smallest(all[i], ways(store));
+      if (!best || choice.peak < best->first) best.emplace(choice.peak, with(all[i], segments_of(choice)));
     }
     return best->second;
   }
@@ -211,6 +249,7 @@ class Planner {
       const auto training = training_of(plan, room(least_evaluation(), how));
       if (!training || *training > room(least_evaluation(), how)) return std::nullopt;  // the room shrinks with what the libraries keep
       bytes = *training;
+      if (meter_.stored(plan) > store_room(least_evaluation(), how)) return std::nullopt;
     }
     if (meter_.has_evaluation()) {
       for (;;) {
@@ -224,19 +263,21 @@ class Planner {
         plan.eval_microbatch = (plan.eval_microbatch + 1) / 2;
       }
     }
-    return needs_with(bytes);
+    return needs_with(bytes, plan);
   }
 
-  [[nodiscard]] TensorNeeds needs_with(std::uint64_t pass) const {
+  [[nodiscard]] TensorNeeds needs_with(std::uint64_t pass, const TrainingPlan& plan) const {
     TensorNeeds needs = meter_.fixed();
     needs.activations = above(pass, needs.gradients);
+    needs.offload = meter_.stored(plan);
     return needs;
   }
 
   struct Found {
     TrainingPlan plan;
     std::uint64_t peak = 0;
-    double again = 0;  // share of what is kept
+    double again = 0, moved = 0;  // shares of what is kept
+    std::uint64_t store = 0;
   };
   struct Cheapest {
     Found found;
@@ -247,7 +288,8 @@ class Planner {
     const StepTimes* times = request_.times;
     const bool measured = times && std::all_of(all.begin(), all.end(), [&](const Found& found) { return times->plain(found.plan.microbatch).has_value(); });
     const auto cost = [&](const Found& found) {
-      return measured ? *times->plain(found.plan.microbatch) * (1 + times->twice() * found.again) : time_cost(found.plan.microbatch, limits_.batch, found.again);
+      return measured ? *times->plain(found.plan.microbatch) * (1 + times->twice() * found.again + move_time * found.moved)
+                      : time_cost(found.plan.microbatch, limits_.batch, found.again, found.moved);
     };
     const auto best = std::min_element(all.begin(), all.end(), [&](const Found& a, const Found& b) { return cost(a) < cost(b); });
     return best == all.end() ? std::nullopt : std::optional(Cheapest{*best, measured});
@@ -259,27 +301,14 @@ class Planner {
       for (const auto microbatch : limits_.microbatches) {
         if (microbatch > known.most) continue;
         const auto cap = std::min(room(least_evaluation(), how), not_above);
-        if (auto found = choose(*known.model, microbatch, cap)) all.push_back(std::move(*found));
+        if (auto found = choose(*known.model, microbatch, cap, store_room(least_evaluation(), how))) all.push_back(std::move(*found));
       }
     return cheapest(all);
   }
-  std::optional<Found> choose(const MemoryModel& model, std::int64_t microbatch, std::uint64_t cap) const {
-    if (automatic()) {
-      const auto choice = model.cheapest(microbatch, without_margin(cap));
-      if (!choice) return std::nullopt;
-      return Found{with(microbatch, {false, choice->checkpointed}), with_margin(choice->peak), choice->cost};
-    }
-    const Checkpointing checkpointing = pinned();
-    const auto peak = with_margin(model.peak(microbatch, names_of(checkpointing, model)));
-    if (peak > cap) return std::nullopt;
-    std::uint64_t again = 0, kept = 0;
-    for (const auto& name : model.segments()) {
-      const auto bytes = model.kept_by(name, microbatch);
-      kept += bytes;
-      if (checkpointing.all || checkpointing.names.contains(name)) again += bytes;
-    }
-    const double share = kept == 0 ? 0 : static_cast<double>(again) / static_cast<double>(kept);
-    return Found{with(microbatch, checkpointing), peak, share};
+  std::optional<Found> choose(const MemoryModel& model, std::int64_t microbatch, std::uint64_t cap, std::uint64_t store) const {
+    const auto choice = model.cheapest(microbatch, without_margin(cap), ways(store));
+    if (!choice) return std::nullopt;
+    return Found{with(microbatch, segments_of(*choice)), with_margin(choice->peak), choice->again, choice->moved, choice->store == 0 ? 0 : with_margin(choice->store)};
   }
 
   // The same training, or none, with as many clips at once in an evaluation as fit, at most a microbatch.
@@ -297,16 +326,21 @@ class Planner {
   void describe(Planned& out, const MemoryModel* model) const {
     if (model == nullptr) return;
     out.model = *model;
-    // From plenty of memory downwards: what is cheapest, and what is next where that no longer fits.
+    // From plenty of memory downwards: what is cheapest, and what is next where that no longer fits. Offloading makes a plan of nearly
+    // every budget.
+    const std::uint64_t host = host_room(least_evaluation(), Room::least);
+    std::uint64_t apart = 0;
     for (std::uint64_t cap = no_limit;;) {
       std::vector<Found> all;
       for (const auto microbatch : limits_.microbatches)
-        if (auto found = choose(*model, microbatch, cap)) all.push_back(std::move(*found));
+        if (auto found = choose(*model, microbatch, cap, above(host, cap))) all.push_back(std::move(*found));
       const auto best = cheapest(all);
       if (!best) return;
       const Found& found = best->found;
-      out.steps.push_back({found.plan, taken(least_evaluation(), Room::least) + found.peak, found.again});
-      cap = found.peak - 1;
+      out.steps.push_back({found.plan, taken(least_evaluation(), Room::least) + found.peak + found.store, meter_.fixed().parameters + meter_.fixed().optimizer + found.peak, found.again, found.moved});
+      if (may_offload() && apart == 0) apart = found.peak / 256;
+      if (found.peak <= apart + 1) return;
+      cap = found.peak - 1 - apart;
     }
   }
 
@@ -314,7 +348,10 @@ class Planner {
     const auto spare = NeedsMeter::to_spare();
     std::uint64_t bytes = 0;
     if (meter_.has_training()) {
-      if (const MemoryModel* model = several() ? meter_.model(spare) : nullptr) out.smallest = with_least_evaluation(smallest(*model));
+      if (const MemoryModel* model = several() ? meter_.model(spare) : nullptr) {
+        know(*model);
+        out.smallest = with_least_evaluation(smallest(*model, may_offload() ? store_room(least_evaluation(), Room::least) : 0));
+      }
       const auto training = training_of(out.smallest, spare);
       if (!training) too_little(spare);
       bytes = *training;
@@ -324,7 +361,8 @@ class Planner {
       if (!evaluation) too_little(spare);
       bytes = std::max(bytes, *evaluation);
     }
-    out.smallest_needs = needs_with(bytes);
+    out.smallest_needs = needs_with(bytes, out.smallest);
+    out.smallest_tensors = out.smallest_needs.tensors();
     out.plan = out.smallest;
     out.needs = out.smallest_needs;
     check_names();
@@ -337,13 +375,17 @@ class Planner {
   }
 
   void check_names() const {
-    if (limits_.checkpoint.mode != Mode::named || meter_.segments().empty()) return;
+    check_names("plan.checkpoint", limits_.checkpoint);
+    check_names("plan.offload", limits_.offload);
+  }
+  void check_names(const char* key, const SegmentChoice& choice) const {
+    if (choice.mode != Mode::named || meter_.segments().empty()) return;
     const auto& known = meter_.segments();
-    for (const auto& name : limits_.checkpoint.names) {
+    for (const auto& name : choice.names) {
       if (std::find(known.begin(), known.end(), name) != known.end()) continue;
       const auto near = nearest(name, known, 1);
-      throw Error(Code::configuration, fmt::format("plan.checkpoint names {}, and the model has no such segment", in_quotes(name)),
-                  (near.empty() ? "" : fmt::format("did you mean {}? ", near.front())) + "it has: " + join(known, ", "), limits_.checkpoint.place.text());
+      throw Error(Code::configuration, fmt::format("{} names {}, and the model has no such segment", key, in_quotes(name)),
+                  (near.empty() ? "" : fmt::format("did you mean {}? ", near.front())) + "it has: " + join(known, ", "), choice.place.text());
     }
   }
 
@@ -355,15 +397,20 @@ class Planner {
     return text + twice(plan);
   }
   [[nodiscard]] std::string twice(const TrainingPlan& plan) const {
-    if (!automatic()) return {};
-    const auto count = plan.checkpointing.all ? meter_.segments().size() : plan.checkpointing.names.size();
-    return (count == 0 ? ", nothing is computed twice" : fmt::format(", {} computed twice to make it fit", counted(count, "segment")));
+    const auto count = [&](const Segments& segments) { return segments.all ? meter_.segments().size() : segments.names.size(); };
+    const auto again = automatic() ? count(plan.segments.twice) : 0, moved = may_offload() ? count(plan.segments.offload) : 0;
+    if (again == 0 && moved == 0) return automatic() ? ", nothing is computed twice" : "";
+    std::vector<std::string> done;
+    if (again > 0) done.push_back(fmt::format("{} computed twice", counted(again, "segment")));
+    if (moved > 0) done.push_back(fmt::format("{} offloaded", again > 0 ? std::to_string(moved) : counted(moved, "segment")));
+    return fmt::format(", {} to make it fit", join(done, " and "));
   }
 
   NeedsMeter& meter_;
   const PlanRequest& request_;
   PlanLimits limits_;
   std::optional<NeedsMeter::FewClips> few_;
+  MemoryModel::Names twice_, offload_;  // that are pinned
   bool by_measured_times_ = false;  // the plan was chosen
 };
 

@@ -1,4 +1,4 @@
-// Chooses how a pipeline trains inside its budget: microbatch, segments to checkpoint, microbatch of the evaluation.
+// Chooses how a pipeline trains inside its budget: microbatch, segments to checkpoint and to offload, microbatch of the evaluation.
 // docs/decisions/0009-order-of-the-plan.md has the order of what is tried.
 #pragma once
 
@@ -33,7 +33,9 @@ struct PlanRequest {
 struct PlanStep {
   TrainingPlan plan;
   std::uint64_t host_ram = 0;  // the least with which it fits; predicted
+  std::uint64_t tensors = 0;   // of it, what a device has to hold
   double again = 0;            // share of what a pass keeps that is computed twice
+  double moved = 0;            // and that waits in host memory
 };
 
 struct Planned {
@@ -41,6 +43,7 @@ struct Planned {
   TensorNeeds needs;           // of the plan, measured
   TrainingPlan smallest;       // the one with the least memory that the limits allow
   TensorNeeds smallest_needs;  // measured, beyond host_ram where it had to be
+  std::uint64_t smallest_tensors = 0;  // of any plan that was found, offloading as much as host_ram allows where device_memory is set
   std::string why;             // in words
   PlanLimits limits{};         // with what the first pass showed
   std::string whole_because{};  // where what the model does beside its Pass keeps the batch whole

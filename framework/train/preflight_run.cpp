@@ -25,7 +25,7 @@ int run_preflight(const TrainRequest& request, Housekeeping& housekeeping, Repor
   found.plan = session.planned.why;
   const auto& pipeline = session.pipeline;
   found.cut = (pipeline.batch.microbatch.value == 0 && session.planned.plan.microbatch < pipeline.batch.size.value) ||
-              (pipeline.plan.checkpoint.mode == SegmentChoice::Mode::automatic && session.planned.plan.checkpointing.any());
+              (pipeline.plan.checkpoint.mode == SegmentChoice::Mode::automatic && session.planned.plan.segments.any());
   found.host_ram = session.budget.host_ram;
   found.smallest = session.budget.smallest;
   found.unused = session.budget.unused;

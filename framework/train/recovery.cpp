@@ -20,15 +20,15 @@ Recovery::Recovery(Model& model, Loss& loss, Optimizer& optimizer, Options optio
 
 void Recovery::follow(TrainingPlan plan) {
   now_ = std::move(plan);
-  step_.follow(now_.microbatch, now_.checkpointing);
+  step_.follow(now_.microbatch, now_.segments);
 }
 
 // The rungs below the present plan, from the top.
 std::vector<TrainingPlan> Recovery::below() const {
   std::vector<TrainingPlan> plans;
   TrainingPlan next = now_;
-  if (options_.limits.checkpoint.mode == SegmentChoice::Mode::automatic && !now_.checkpointing.all) {
-    next.checkpointing = {true, {}};
+  if (options_.limits.checkpoint.mode == SegmentChoice::Mode::automatic && !now_.segments.twice.all) {
+    next.segments.twice = {true, {}};  // what is offloaded stays so
     plans.push_back(next);
   }
   for (const auto* list : {&options_.limits.microbatches, &options_.limits.smaller})
@@ -44,7 +44,7 @@ std::vector<TrainingPlan> Recovery::below() const {
 TrainingPlan Recovery::above() const {
   TrainingPlan next = now_;
   if (now_.microbatch == options_.plan.microbatch) {
-    next.checkpointing = options_.plan.checkpointing;
+    next.segments = options_.plan.segments;
     return next;
   }
   next.microbatch = options_.plan.microbatch;
@@ -57,10 +57,11 @@ TrainingPlan Recovery::above() const {
 bool Recovery::may_fit(const TrainingPlan& plan) const {
   const auto now = CappedAllocator::install().counters();
   if (options_.model == nullptr || now.cap == 0) return true;
-  const auto peak = [&](const TrainingPlan& of) {
+  const auto names = [&](const Segments& segments) {
     const auto all = options_.model->segments();
-    return options_.model->peak(of.microbatch, of.checkpointing.all ? std::set<std::string, std::less<>>(all.begin(), all.end()) : of.checkpointing.names);
+    return segments.all ? MemoryModel::Names(all.begin(), all.end()) : segments.names;
   };
+  const auto peak = [&](const TrainingPlan& of) { return options_.model->peak(of.microbatch, names(of.segments.twice), names(of.segments.offload)); };
   return peak(plan) <= now.cap - std::min(now.cap, now.live);
 }
 
@@ -73,7 +74,7 @@ bool Recovery::step_down(const std::string& why) {
   if (!may_fit(now_))
     while (std::next(next) != plans.end() && !may_fit(*next)) ++next;
   std::vector<std::string> changes;
-  if (!(next->checkpointing == now_.checkpointing)) changes.emplace_back("every segment is computed twice from here on");
+  if (!(next->segments == now_.segments)) changes.emplace_back("every segment is computed twice from here on");
   if (next->microbatch != now_.microbatch) changes.push_back(fmt::format("{} at a time instead of {} from here on, which changes the last bits", next->microbatch, now_.microbatch));
   options_.say(fmt::format("{}: {}", why, join(changes, ", and ")));
   follow(*next);
@@ -83,12 +84,12 @@ bool Recovery::step_down(const std::string& why) {
 void Recovery::step_up() {
   TrainingPlan next = above();
   if (next.microbatch != now_.microbatch) options_.say(fmt::format("{} steps went well: {} at a time again", clean_, next.microbatch));
-  else options_.say(fmt::format("{} steps went well: computed twice again: {}", clean_, text_of(next.checkpointing)));
+  else options_.say(fmt::format("{} steps went well: computed twice again: {}", clean_, text_of(next.segments.twice)));
   follow(std::move(next));
 }
 
 StepResult Recovery::run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const Step::GoOn& go_on) {
-  const bool reduced = now_.microbatch != options_.plan.microbatch || !(now_.checkpointing == options_.plan.checkpointing);
+  const bool reduced = now_.microbatch != options_.plan.microbatch || !(now_.segments == options_.plan.segments);
   const bool climbed = reduced && clean_ >= patience_ && may_fit(above());
   if (climbed) {
     step_up();
@@ -116,19 +117,19 @@ StepResult Recovery::run(const Assembler& assembler, std::span<const FinishedSam
 
 std::vector<Change> Recovery::changes_that_fit(const Assembler& assembler, std::span<const FinishedSample> batch, const std::function<Change(std::uint64_t)>& more_memory) {
   std::vector<Change> found;
-  const auto rehearsal = [&](std::int64_t microbatch, const Checkpointing& checkpointing) {
-    return [&, microbatch, checkpointing] { step_.rehearse(assembler, batch, microbatch, checkpointing); };
+  const auto rehearsal = [&](std::int64_t microbatch, const SegmentPlan& segments) {
+    return [&, microbatch, segments] { step_.rehearse(assembler, batch, microbatch, segments); };
   };
   const auto pinned = options_.limits.checkpoint.mode;
-  if ((pinned == SegmentChoice::Mode::none || pinned == SegmentChoice::Mode::named) && fits(rehearsal(now_.microbatch, {true, {}})))
+  if ((pinned == SegmentChoice::Mode::none || pinned == SegmentChoice::Mode::named) && fits(rehearsal(now_.microbatch, {{true, {}}, now_.segments.offload})))
     found.push_back({"plan.checkpoint", "\"auto\"", "learns the same bit for bit: with every segment computed twice this batch went through"});
   if (found.empty())
     for (const auto microbatch : options_.if_open)
-      if (microbatch < now_.microbatch && fits(rehearsal(microbatch, now_.checkpointing))) {
+      if (microbatch < now_.microbatch && fits(rehearsal(microbatch, now_.segments))) {
         found.push_back({"batch.microbatch", "\"auto\"", fmt::format("learns the same up to rounding: {} at a time this batch went through", microbatch)});
         break;
       }
-  if (const auto peak = peak_of(rehearsal(now_.microbatch, now_.checkpointing)))
+  if (const auto peak = peak_of(rehearsal(now_.microbatch, now_.segments)))
     found.push_back(more_memory(*peak));
   return found;
 }

@@ -46,6 +46,10 @@ Session::Session(const TrainRequest& request, Reporter& reporter, Options option
     if (options.progress) options.progress();
   };
   device = choose_device(pipeline.run.device);
+  const auto& offload = pipeline.plan.offload;
+  if (options.training && device.is_cpu() && device_memory() == 0 && (offload.mode == SegmentChoice::Mode::all || (offload.mode == SegmentChoice::Mode::named && !offload.names.empty())))
+    throw Error(Code::configuration, "plan.offload moves activations out of the device's memory, and here they are in the host's already",
+                "leave it out; or set budget.device_memory, and the CPU keeps its tensors within it as a card would", offload.place.text());
   choose_precision(reporter);
   CappedAllocator::install();
   set_compute_threads(pipeline.budget.compute_threads.value);

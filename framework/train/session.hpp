@@ -88,8 +88,10 @@ class Session {
   [[nodiscard]] std::string plan_toml() const;
   // Batches of samples that the budget has room for at once, the one at work among them; as many as are useful at most.
   [[nodiscard]] std::int64_t batches_in_flight() const;
-  // Of the tensors alone, and no less than the key takes.
-  [[nodiscard]] std::uint64_t smallest_device_memory() const { return std::max<std::uint64_t>(planned.smallest_needs.tensors(), 16 << 20); }
+  // Of the tensors, where the CPU stands in for a device; 0: no bound.
+  [[nodiscard]] std::uint64_t device_memory() const { return device.is_cpu() ? pipeline.budget.device_memory.value : 0; }
+  // Of the tensors alone, and no less than the key takes. With device_memory it counts on offloading, without on none.
+  [[nodiscard]] std::uint64_t smallest_device_memory() const { return std::max<std::uint64_t>(planned.smallest_tensors, 16 << 20); }
   // What is printed at the start: device, data, model, batch, memory.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> facts() const;
   // What a checkpoint says of this run; the caller fills in where it stands.
@@ -104,6 +106,7 @@ class Session {
   void build(const Options& options);
   void fit(Reporter& reporter, const Options& options);
   void choose_precision(Reporter& reporter);
+  [[nodiscard]] std::uint64_t offload_room() const;
   void check_kernels(NeedsMeter& meter, Reporter& reporter, const Options& options);
   void fit_into_budget(Reporter& reporter, const Options& options);
   // From here on clips go through in chunks of so many frames.
@@ -118,8 +121,6 @@ class Session {
   void fit_chunks(const std::vector<std::int64_t>& all, Reporter& reporter, const Options& options);
   [[nodiscard]] std::string smaller_hint(std::uint64_t room) const;
   [[nodiscard]] std::uint64_t budget_bytes() const;  // host_ram, or what "auto" stands for
-  // Of the tensors, where the CPU stands in for a device; 0: no bound.
-  [[nodiscard]] std::uint64_t device_memory() const { return device.is_cpu() ? pipeline.budget.device_memory.value : 0; }
   [[nodiscard]] std::int64_t allowed_failures() const;
   [[nodiscard]] std::string needs_key(const Options& options) const;
   PlanLimits limits_;

@@ -14,27 +14,31 @@
 #include "framework/state/hash.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/device.hpp"
+#include "framework/train/offload_store.hpp"
 #include "framework/train/session.hpp"
 
 namespace sluice {
 
 std::string Session::plan_toml() const {
   const auto& plan = planned.plan;
-  List names;
-  for (const auto& name : plan.checkpointing.names) names.push_back({name, {}});
-  const std::string checkpoint = plan.checkpointing.all ? "true" : names.empty() ? "false" : toml_text(Value{names, {}});
+  const auto value_of = [](const Segments& segments) {
+    List names;
+    for (const auto& name : segments.names) names.push_back({name, {}});
+    return segments.all ? "true" : names.empty() ? "false" : toml_text(Value{names, {}});
+  };
   std::string text = fmt::format("# {}\n# host_ram = \"{}\"; the least that works: \"{}\"\n# The same plan again: sluice train FILE --plan plan.toml\n", planned.why,
                                  bytes_to_write(budget.host_ram), bytes_to_write(budget.smallest));
   text += fmt::format("[batch]\nmicrobatch = {}\n\n", plan.microbatch);
   if (eval_assembler) text += fmt::format("[eval]\nmicrobatch = {}\n\n", plan.eval_microbatch);
-  text += fmt::format("[plan]\ncheckpoint = {}\nlayout = \"{}\"\n", checkpoint, wants_channels_last(pipeline) ? "channels_last" : "contiguous");
+  text += fmt::format("[plan]\ncheckpoint = {}\noffload = {}\nlayout = \"{}\"\n", value_of(plan.segments.twice), value_of(plan.segments.offload), wants_channels_last(pipeline) ? "channels_last" : "contiguous");
   if (model->temporal_radius()) text += fmt::format("chunk = {}\n", chunking.on() ? chunking.frames : std::max<std::int64_t>(1, longest_clip_));  // as long as the longest: whole
   return text;
 }
 
 void Session::measure_runtime() {
   const auto now = CappedAllocator::install().counters();
-  const std::uint64_t known = planned.needs.base + now.live + now.kept + (samples ? samples->used() : 0), resident = resident_bytes();
+  const auto stored = OffloadStore::instance().counters();
+  const std::uint64_t known = planned.needs.base + now.live + now.kept + stored.live + stored.kept + (samples ? samples->used() : 0), resident = resident_bytes();
   runtime_ = resident - std::min(resident, known);
 }
 
@@ -51,6 +55,8 @@ AccountBytes Session::accounts(bool peak) const {
   const std::uint64_t total = peak ? now.footprint : now.live + now.kept;  // blocks that wait for reuse are resident too
   set(Account::gradients, std::min(gradients, total - std::min(total, others)));
   set(Account::activations, total - std::min(total, others + gradients));
+  const auto stored = OffloadStore::instance().counters();
+  set(Account::offload, peak ? stored.peak : stored.live + stored.kept);
   set(Account::samples, samples ? peak ? samples->peak() : samples->used() : 0);
   return bytes;
 }
@@ -72,7 +78,8 @@ std::vector<std::pair<std::string, std::string>> Session::facts() const {
     if (chunking.on()) batch += fmt::format(", of up to {} frames, {} at a time and {} more on each side", with_commas(static_cast<std::uint64_t>(longest_clip_)), chunking.frames, chunking.halo);
     else if (planned.plan.microbatch < size) batch += fmt::format(", {} at a time", planned.plan.microbatch);
     if (!planned.whole_because.empty()) batch += "; " + planned.whole_because;
-    if (planned.plan.checkpointing.any()) batch += ", computed twice: " + text_of(planned.plan.checkpointing);
+    if (planned.plan.segments.twice.any()) batch += ", computed twice: " + text_of(planned.plan.segments.twice);
+    if (planned.plan.segments.offload.any()) batch += ", offloaded: " + text_of(planned.plan.segments.offload);
     out.emplace_back("batch", batch);
     if (pipeline.optimizer.lr_base_batch.value > 0)
       out.emplace_back("learning rate", fmt::format("lr {} x {}/{} = {:.6g}", optimizer->learning_rate(), size, pipeline.optimizer.lr_base_batch.value, scaled_learning_rate()));

@@ -21,6 +21,7 @@
 #include "framework/train/device.hpp"
 #include "framework/train/kernel_audit.hpp"
 #include "framework/train/long_clip.hpp"
+#include "framework/train/offload_store.hpp"
 #include "framework/train/radius_check.hpp"
 #include "framework/train/session.hpp"
 
@@ -164,6 +165,13 @@ std::string Session::smaller_hint(std::uint64_t room) const {
 
 std::uint64_t Session::budget_bytes() const { return pipeline.budget.host_ram.value != 0 ? pipeline.budget.host_ram.value : free_memory() / 10 * 8; }
 
+// Host memory for activations that wait there, while it is found out what a plan needs; 0: none may.
+std::uint64_t Session::offload_room() const {
+  const auto mode = pipeline.plan.offload.mode;
+  if (mode == SegmentChoice::Mode::none || (mode == SegmentChoice::Mode::automatic && device_memory() == 0)) return 0;
+  return NeedsMeter::to_spare();
+}
+
 // On a device other than the CPU the library's kernels are used as they are.
 void Session::check_kernels(NeedsMeter& meter, Reporter& reporter, const Options& options) {
   if (!arithmetic.reduced() || !device.is_cpu()) return;
@@ -200,7 +208,9 @@ void Session::cut_clips(std::int64_t frames) {
   check_chunked(*model, pipeline);
   limits_.microbatches = {1};
   limits_.eval_microbatch = 1;
-  if (limits_.checkpoint.mode == SegmentChoice::Mode::automatic) limits_.checkpoint.mode = SegmentChoice::Mode::none;  // a smaller chunk saves as much
+  // A smaller chunk saves as much.
+  for (auto* choice : {&limits_.checkpoint, &limits_.offload})
+    if (choice->mode == SegmentChoice::Mode::automatic) choice->mode = SegmentChoice::Mode::none;
   use_chunks(frames);
   check_radius(*model, train_assembler ? *train_assembler : *eval_assembler, chunking);
 }
@@ -265,6 +275,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   request.arithmetic = arithmetic;
   request.chunking = chunking;
   request.clip_frames = longest_clip_;
+  request.store = offload_room();
   request.of_smaller = of_smaller_ ? &*of_smaller_ : nullptr;
   // The first start of a large network takes a while.
   request.progress = [&, pass = 0]() mutable {
@@ -303,6 +314,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     all[Account::gradients] = tensors.gradients;
     all[Account::optimizer] = tensors.optimizer;
     all[Account::activations] = tensors.activations;
+    all[Account::offload] = tensors.offload;
     all.reuse = CappedAllocator::reuse_above(tensors.tensors());
     return all;
   };
@@ -314,11 +326,11 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     budget = divide_budget(host_ram, all_of(planned.plan, planned.needs, workers), where);
     budget.smallest = smallest;
   } catch (const BudgetError& error) {
-    const std::uint64_t beside = least.base + least.runtime + least.parameters + least.optimizer + wanted.reserve + samples_for(planned.smallest.eval_microbatch).bytes.smallest_samples;
+    const std::uint64_t beside = least.base + least.runtime + least.parameters + least.optimizer + least.offload + wanted.reserve + samples_for(planned.smallest.eval_microbatch).bytes.smallest_samples;
     throw BudgetError(error.smallest(), error.message(), error.hint() + smaller_hint(host_ram - std::min(host_ram, beside)), error.where());
   }
   const std::uint64_t device_memory = this->device_memory();
-  if (device_memory > 0 && least.tensors() > device_memory)
+  if (device_memory > 0 && planned.smallest_tensors > device_memory)
     throw BudgetError(budget.smallest,
                       fmt::format("budget.device_memory is {}, and the tensors of this pipeline need {} (parameters {}, gradients {}, optimizer {}, activations {})", format_bytes(device_memory),
                                   format_bytes(least.tensors()), format_bytes(least.parameters), format_bytes(least.gradients), format_bytes(least.optimizer), format_bytes(least.activations)),
@@ -328,6 +340,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   batch_places_ = samples_for(planned.plan.eval_microbatch).batch;
   const std::uint64_t cap = planned.needs.tensors() + budget.reuse + budget.unused;
   CappedAllocator::install().set_cap(device_memory > 0 ? std::min(cap, device_memory) : cap);
+  OffloadStore::instance().set_cap(planned.needs.offload);
   samples = std::make_unique<Ledger>(budget.samples);
   runtime_ = planned.needs.runtime;
 }
@@ -335,7 +348,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
 Change Session::more_memory(std::uint64_t pass) const {
   const auto& needs = planned.needs;
   // With more memory all workers get their share before the tensors get what is left.
-  const auto bytes = needs.base + with_margin(needs.runtime) + other_passes + needs.parameters + needs.optimizer + reserve_bytes(workers_of(pipeline.budget)) + budget.useful + with_margin(pass);
+  const auto bytes = needs.base + with_margin(needs.runtime) + other_passes + needs.parameters + needs.optimizer + needs.offload + reserve_bytes(workers_of(pipeline.budget)) + budget.useful + with_margin(pass);
   const auto tensors = needs.parameters + needs.optimizer + with_margin(pass);
   const std::string seen = fmt::format("learns the same bit for bit: this batch went through with {} for its pass", format_bytes(pass));
   if (const auto most = device_memory(); most > 0 && most < tensors && bytes <= budget.host_ram)

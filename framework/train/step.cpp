@@ -86,7 +86,7 @@ StepResult Step::add_gradients(const std::vector<std::function<Microbatch()>>& m
     {
       const Microbatch microbatch = made_by(make);
       loss_.check(microbatch.host, options_.classes);
-      MicrobatchPass pass(true, microbatch.keys, {&options_.checkpointing, statistics_, options_.observer});
+      MicrobatchPass pass(true, microbatch.keys, {&options_.segments, statistics_, options_.observer});
       const Outputs outputs = forward_in(options_.arithmetic, model_, microbatch.inputs, pass);
       LossValue value = loss_(outputs, microbatch.inputs, microbatch.host);
       check_loss(value);
@@ -166,11 +166,11 @@ StepResult Step::run(const Assembler& assembler, std::span<const FinishedSample>
   }
 }
 
-void Step::rehearse(const Assembler& assembler, std::span<const FinishedSample> batch, std::int64_t microbatch, const Checkpointing& checkpointing) {
+void Step::rehearse(const Assembler& assembler, std::span<const FinishedSample> batch, std::int64_t microbatch, const SegmentPlan& segments) {
   const auto extents = assembler.extents(batch);
-  const Checkpointing before = std::exchange(options_.checkpointing, checkpointing);
+  const SegmentPlan before = std::exchange(options_.segments, segments);
   const auto undo = [&] {
-    options_.checkpointing = before;
+    options_.segments = before;
     drop_gradients();
     restore_statistics();
   };

@@ -22,7 +22,7 @@ struct StepOptions {
   std::int64_t microbatch = 1;
   double clip_norm = 0;  // 0: no clipping
   std::int64_t classes = 0;
-  Checkpointing checkpointing{};
+  SegmentPlan segments{};
   SegmentObserver* observer = nullptr;  // sees the segments of every pass
   Arithmetic arithmetic{};
 };
@@ -53,14 +53,14 @@ class Step {
   StepResult run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const GoOn& go_on = {});
 
   // The same without an update, to see whether it fits: everything is as before, whatever comes of it.
-  void rehearse(const Assembler& assembler, std::span<const FinishedSample> batch, std::int64_t microbatch, const Checkpointing& checkpointing);
+  void rehearse(const Assembler& assembler, std::span<const FinishedSample> batch, std::int64_t microbatch, const SegmentPlan& segments);
 
   [[nodiscard]] LossScaler& scaler() { return scaler_; }
 
   // From the next run on.
-  void follow(std::int64_t microbatch, Checkpointing checkpointing) {
+  void follow(std::int64_t microbatch, SegmentPlan segments) {
     options_.microbatch = microbatch;
-    options_.checkpointing = std::move(checkpointing);
+    options_.segments = std::move(segments);
   }
 
   // The first half alone: gradients of the sums, not divided. For measuring and for tests.

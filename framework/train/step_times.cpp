@@ -45,9 +45,9 @@ StepTimes::StepTimes(std::filesystem::path folder, std::string key) : folder_(st
   }
 }
 
-void StepTimes::add(std::int64_t microbatch, const Checkpointing& checkpointing, double seconds) {
-  if (!checkpointing.any()) plain_[microbatch] = seconds;
-  else if (checkpointing.all) again_[microbatch] = seconds;
+void StepTimes::add(std::int64_t microbatch, const SegmentPlan& segments, double seconds) {
+  if (!segments.any()) plain_[microbatch] = seconds;
+  else if (segments.twice.all) again_[microbatch] = seconds;
 }
 
 void StepTimes::remember() const {

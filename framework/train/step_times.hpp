@@ -23,7 +23,7 @@ class StepTimes {
   StepTimes(std::filesystem::path folder, std::string key);
 
   // Of steps that compute nothing, or everything, twice; what lies between is not kept.
-  void add(std::int64_t microbatch, const Checkpointing& checkpointing, double seconds);
+  void add(std::int64_t microbatch, const SegmentPlan& segments, double seconds);
   void remember() const;
 
   // Of a step that computes nothing twice. Between two that were measured in proportion to 1 / microbatch, as the number of passes

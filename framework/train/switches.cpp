@@ -16,11 +16,11 @@ namespace {
 
 std::string quoted(const std::string& word) { return "\"" + word + "\""; }
 
-std::string checkpoint_text(const Checkpointing& checkpointing) {
-  if (checkpointing.all) return "true";
-  if (checkpointing.names.empty()) return "false";
+std::string checkpoint_text(const SegmentPlan& checkpointing) {
+  if (checkpointing.twice.all) return "true";
+  if (checkpointing.twice.names.empty()) return "false";
   std::vector<std::string> names;
-  for (const auto& name : checkpointing.names) names.push_back(quoted(name));
+  for (const auto& name : checkpointing.twice.names) names.push_back(quoted(name));
   return "[" + join(names, ", ") + "]";
 }
 
@@ -36,7 +36,7 @@ class Finder {
   Switches find() {
     out_.plan = {{"batch.size", fmt::to_string(batch_)},
                  {"batch.microbatch", fmt::to_string(plan_.microbatch)},
-                 {"plan.checkpoint", checkpoint_text(plan_.checkpointing)},
+                 {"plan.checkpoint", checkpoint_text(plan_.segments)},
                  {"run.precision", quoted(name_of(session_.arithmetic.precision))},
                  {"plan.layout", quoted(layout())},
                  {"budget.compute_threads", fmt::to_string(threads())},
@@ -64,7 +64,7 @@ class Finder {
   void add_checkpointing(bool all) {
     add({{"plan.checkpoint", all ? "true" : "false"}}, Learnt::same);
     out_.rows.back().plan = plan_;
-    out_.rows.back().plan->checkpointing = {all, {}};
+    out_.rows.back().plan->segments = {all, {}};
   }
   void leave_out(const std::string& what, const std::string& why) { out_.left_out.push_back(what + ": " + why); }
 
@@ -94,8 +94,8 @@ class Finder {
     const auto& segments = session_.planned.segments;
     if (segments.empty()) return leave_out("plan.checkpoint", "the model names no segments");
     const auto outermost = std::count_if(segments.begin(), segments.end(), [](const std::string& path) { return path.find('/') == std::string::npos; });
-    const bool all = plan_.checkpointing.all || static_cast<std::ptrdiff_t>(plan_.checkpointing.names.size()) == outermost;
-    if (plan_.checkpointing.any()) add_checkpointing(false);
+    const bool all = plan_.segments.twice.all || static_cast<std::ptrdiff_t>(plan_.segments.twice.names.size()) == outermost;
+    if (plan_.segments.any()) add_checkpointing(false);
     if (!all) add_checkpointing(true);
   }
 

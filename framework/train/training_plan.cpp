@@ -11,9 +11,9 @@
 
 namespace sluice {
 
-std::string text_of(const Checkpointing& checkpointing) {
-  if (checkpointing.all) return "every segment";
-  return checkpointing.names.empty() ? "nothing" : join({checkpointing.names.begin(), checkpointing.names.end()}, ", ");
+std::string text_of(const Segments& segments) {
+  if (segments.all) return "every segment";
+  return segments.names.empty() ? "nothing" : join({segments.names.begin(), segments.names.end()}, ", ");
 }
 
 namespace {
@@ -41,6 +41,7 @@ PlanLimits plan_limits(const Pipeline& pipeline, std::int64_t batch_norms, std::
   PlanLimits limits;
   limits.batch = size;
   limits.checkpoint = pipeline.plan.checkpoint;
+  limits.offload = pipeline.plan.offload;
   limits.eval_microbatch = pipeline.eval.microbatch.value;
   if (batch_norms > 0 && norm.mode == BatchNormConfig::Mode::batch && pinned != 0 && pinned < size)
     throw Error(Code::configuration,

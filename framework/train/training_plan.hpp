@@ -14,13 +14,13 @@ namespace sluice {
 struct TrainingPlan {
   std::int64_t microbatch = 1;  // changes the rounding of the gradients: stored, and followed on resume
   std::int64_t eval_microbatch = 1;
-  Checkpointing checkpointing{};  // changes no bit
+  SegmentPlan segments{};  // changes no bit
   std::int64_t chunk = 0;  // frames of a long clip at a time, 0: whole; changes the rounding, and what is drawn in an encoder
   friend bool operator==(const TrainingPlan&, const TrainingPlan&) = default;
 };
 
 // "stem, layer1", "every segment" or "nothing".
-[[nodiscard]] std::string text_of(const Checkpointing& checkpointing);
+[[nodiscard]] std::string text_of(const Segments& segments);
 
 struct PlanLimits {
   std::int64_t batch = 1;
@@ -28,6 +28,7 @@ struct PlanLimits {
   std::vector<std::int64_t> smaller{};     // further ones that a step may fall back to; the largest first
   std::int64_t eval_microbatch = 0;        // 0: that of the training, or less
   SegmentChoice checkpoint;
+  SegmentChoice offload{};
   [[nodiscard]] bool one_pass() const { return microbatches.back() >= batch; }
 };
 

@@ -37,17 +37,26 @@ std::vector<std::string> steps_of(const fs::path& run) {
   return rows;
 }
 
-// Bytes at the peak of each step.
-std::vector<std::uint64_t> tensors_of_steps(const fs::path& run) {
+// Bytes of these accounts at the peak of each step.
+std::vector<std::uint64_t> of_steps(const fs::path& run, const std::vector<const char*>& accounts) {
   std::vector<std::uint64_t> all;
   std::ifstream file(run / "metrics.jsonl");
   for (std::string line; std::getline(file, line);) {
     const auto row = nlohmann::json::parse(line);
     if (row["kind"] != "step") continue;
     all.push_back(0);
-    for (const char* account : {"parameters", "gradients", "optimizer", "activations"}) all.back() += row["memory"].value(account, std::uint64_t{0});
+    for (const char* account : accounts) all.back() += row["memory"].value(account, std::uint64_t{0});
   }
   return all;
+}
+std::vector<std::uint64_t> tensors_of_steps(const fs::path& run) { return of_steps(run, {"parameters", "gradients", "optimizer", "activations"}); }
+
+// The section [plan] of a run's plan.toml.
+std::string pinned_by(const fs::path& run) {
+  std::ifstream file(run / "plan.toml");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const auto at = text.find("[plan]");
+  return at == std::string::npos ? "" : text.substr(at);
 }
 
 Plan plan_of(const fs::path& file, const fs::path& folder, std::vector<std::string> overrides = {}) {
@@ -249,20 +258,25 @@ TEST_CASE("workers that are left open: one for each core where there is room, on
 }
 
 // Catches: a device_memory that is not kept, one that changes what is learnt, a smallest one that does not work or is not the smallest.
-TEST_CASE("device_memory on the CPU bounds the tensors: the plan of a card, tried without one") {
+TEST_CASE("device_memory on the CPU bounds the tensors: the plan of a card, tried without one; what does not fit is offloaded") {
   const ScratchFolder folder;
   const auto file = write_pipeline(folder.path(), large_clips("\"batch\""));
   const Plan roomy = plan_of(file, folder.path());
-  const std::uint64_t smallest = roomy.json["smallest_device_memory"];
   const auto& accounts = roomy.json["accounts"];
   std::uint64_t tensors = 0;
   for (const char* account : {"parameters", "gradients", "optimizer", "activations"}) tensors += accounts[account].get<std::uint64_t>();
+  const Plan of_card = plan_of(file, folder.path(), {"budget.device_memory=" + std::to_string(tensors)});
+  CHECK(of_card.json["plan"]["offload"].empty());
+  const std::uint64_t smallest = of_card.json["smallest_device_memory"];
   REQUIRE(smallest < tensors);
+  CHECK(smallest <= roomy.json["smallest_device_memory"].get<std::uint64_t>());
   const Finished whole = run_sluice({"train", file, "run.epochs=1", "run.dir=whole"}, folder.path());
   REQUIRE(whole.code == 0);
   for (const std::uint64_t device : {smallest, (smallest + tensors) / 2}) {
     const std::string budget = "budget.device_memory=" + std::to_string(device);
-    CHECK_FALSE(plan_of(file, folder.path(), {budget}).json["plan"]["checkpoint"].empty());
+    const auto plan = plan_of(file, folder.path(), {budget}).json;
+    CHECK_FALSE(plan["plan"]["offload"].empty());
+    CHECK(plan["accounts"]["offload"] > 0);
     fs::remove_all(folder.path() / "card");
     const Finished run = run_sluice({"train", file, "run.epochs=1", "run.dir=card", budget}, folder.path());
     INFO(run.err);
@@ -270,9 +284,32 @@ TEST_CASE("device_memory on the CPU bounds the tensors: the plan of a card, trie
     CHECK(run.err.find("out of memory") == std::string::npos);
     CHECK(last_weights(folder.path() / "card") == last_weights(folder.path() / "whole"));
     for (const std::uint64_t held : tensors_of_steps(folder.path() / "card")) CHECK(held <= device);
+    for (const std::uint64_t moved : of_steps(folder.path() / "card", {"offload"})) {
+      CHECK(moved > 0);
+      CHECK(moved <= plan["accounts"]["offload"].get<std::uint64_t>());
+    }
+    // The same again, by the file that the run left.
+    fs::remove_all(folder.path() / "replay");
+    const Finished replay = run_sluice({"train", file, "--plan", "card/plan.toml", "run.epochs=1", "run.dir=replay", budget}, folder.path());
+    INFO(replay.err);
+    REQUIRE(replay.code == 0);
+    CHECK(pinned_by(folder.path() / "card").find("offload = [") != std::string::npos);
+    CHECK(pinned_by(folder.path() / "replay") == pinned_by(folder.path() / "card"));
+    CHECK(last_weights(folder.path() / "replay") == last_weights(folder.path() / "whole"));
   }
   const Finished below = run_sluice({"train", file, "budget.device_memory=" + std::to_string(smallest - 1)}, folder.path());
   CHECK(below.code == 2);
   CHECK(below.err.find(std::to_string(smallest) + " bytes") != std::string::npos);
   CHECK(below.err.find("budget.device_memory") != std::string::npos);
+  // Pinned: honoured where there is a device to move out of, refused where there is none.
+  const std::string plenty = "budget.device_memory=" + std::to_string(2 * tensors);
+  CHECK(plan_of(file, folder.path(), {plenty, "plan.offload=['layer1.0','stem']"}).json["plan"]["offload"] == nlohmann::json::array({"layer1.0", "stem"}));
+  CHECK(plan_of(file, folder.path(), {plenty, "plan.offload=true"}).json["plan"]["offload"] == true);
+  CHECK(plan_of(file, folder.path(), {"budget.device_memory=" + std::to_string(roomy.json["smallest_device_memory"].get<std::uint64_t>()), "plan.offload=false"}).json["plan"]["offload"].empty());
+  const Finished nowhere = run_sluice({"plan", file, "plan.offload=true"}, folder.path());
+  CHECK(nowhere.code == 2);
+  CHECK(nowhere.err.find("plan.offload moves activations out of the device's memory, and here they are in the host's already") != std::string::npos);
+  const Finished unknown = run_sluice({"plan", file, plenty, "plan.offload=['layr1.0']"}, folder.path());
+  CHECK(unknown.code == 2);
+  CHECK(unknown.err.find("plan.offload names 'layr1.0', and the model has no such segment") != std::string::npos);
 }

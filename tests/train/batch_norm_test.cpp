@@ -146,7 +146,7 @@ State by_hand(const Make& make, const Batches& batches, std::int64_t group) {
   return net.state();
 }
 
-State by_step(const Make& make, const Batches& batches, std::int64_t group, const Checkpointing& checkpointing) {
+State by_step(const Make& make, const Batches& batches, std::int64_t group, const SegmentPlan& checkpointing) {
   Net net(make());
   Step step(*net.model, net.loss, net.optimizer, {group, 0, 3, checkpointing});
   for (const auto& batch : batches) CHECK(step.run(net.assembler, batch, 0.1).updated);
@@ -160,6 +160,7 @@ std::vector<std::string> segments_of(const Make& make) {
     void ends(const std::string&, const Tensors&) override {}
     void saves_output(const std::string&) override {}
     void runs_again(const std::string&, bool) override {}
+    void comes_back(const std::string&) override {}
   } names;
   Net net(make());
   const Microbatch zeros = net.assembler.zeros(2, net.assembler.largest());
@@ -168,14 +169,14 @@ std::vector<std::string> segments_of(const Make& make) {
   return names.seen;
 }
 
-Checkpointing some_of(const std::vector<std::string>& segments, std::mt19937& random) {
-  Checkpointing out;
+SegmentPlan some_of(const std::vector<std::string>& segments, std::mt19937& random) {
+  SegmentPlan out;
   for (const auto& name : segments)
-    if (random() % 2 == 0) out.names.insert(name);
+    if (random() % 2 == 0) out.twice.names.insert(name);
   return out;
 }
 
-Recovery::Options recovery(std::int64_t batch, std::int64_t group, const Checkpointing& checkpointing = {}) {
+Recovery::Options recovery(std::int64_t batch, std::int64_t group, const SegmentPlan& checkpointing = {}) {
   Pipeline pipeline;
   pipeline.batch.size.value = batch;
   pipeline.model.batch_norm.mode = BatchNormConfig::Mode::group;
@@ -184,7 +185,7 @@ Recovery::Options recovery(std::int64_t batch, std::int64_t group, const Checkpo
   options.step.classes = 3;
   options.limits = plan_limits(pipeline, 1);
   options.plan.microbatch = options.limits.microbatches.front();
-  options.plan.checkpointing = checkpointing;
+  options.plan.segments = checkpointing;
   options.say = [](const std::string&) {};
   return options;
 }
@@ -240,7 +241,7 @@ TEST_CASE("random batches and groups: weights and statistics are those of the gr
       partial += total % each % group != 0 || each % group != 0;
       const Batches batches = batches_of(total, each, random);
       const State expected = by_hand(make, batches, group);
-      for (const auto& checkpointing : {Checkpointing{}, Checkpointing{true, {}}, some_of(segments, random)}) {
+      for (const auto& checkpointing : {SegmentPlan{}, SegmentPlan{true, {}}, some_of(segments, random)}) {
         CHECK((by_step(make, batches, group, checkpointing) == expected));
         ++cases;
       }
@@ -299,7 +300,7 @@ TEST_CASE("whichever allocation fails, once or twice in a row: the statistics ar
     CAPTURE(name);
     const auto segments = segments_of(make);
     const Batches batches = batches_of(2 * 5, 5, random);  // groups of 2, 2 and 1
-    for (const auto& checkpointing : {Checkpointing{}, some_of(segments, random), Checkpointing{true, {}}}) {
+    for (const auto& checkpointing : {SegmentPlan{}, some_of(segments, random), SegmentPlan{true, {}}}) {
       Net clean(make());
       Recovery without(*clean.model, clean.loss, clean.optimizer, recovery(5, 2, checkpointing));
       CHECK(without.run(clean.assembler, batches[0], 0.1).updated);
@@ -311,7 +312,7 @@ TEST_CASE("whichever allocation fails, once or twice in a row: the statistics ar
       for (std::uint64_t n = 1; n <= count; n += 1 + random() % 18) {
         CAPTURE(n);
         for (const bool twice : {false, true}) {
-          if (twice && checkpointing.all) continue;  // no rung is left
+          if (twice && checkpointing.twice.all) continue;  // no rung is left
           Net net(make());
           auto options = recovery(5, 2, checkpointing);
           bool again = twice;

@@ -97,7 +97,7 @@ struct Outcome {
   std::uint64_t held = 0;  // bytes that live after the forward pass, for the backward pass
 };
 
-Outcome train_once(Net net, const at::Tensor& x, const Checkpointing& checkpointing) {
+Outcome train_once(Net net, const at::Tensor& x, const SegmentPlan& checkpointing) {
   const Tensors statistics = net.statistics();
   at::manual_seed(21);
   auto& allocator = CappedAllocator::install();
@@ -150,7 +150,7 @@ TEST_CASE("gradients, statistics and what is drawn later are those of the plain 
     const at::Tensor x = clips(type);
     const Outcome plain = train_once(Net(type), x, {});
     CHECK(plain.runs == std::vector<int>{1, 1, 1, 1, 1, 1});
-    for (const auto& checkpointing : {Checkpointing{true, {}}, Checkpointing{false, {"block1"}}, Checkpointing{false, {"block0", "block2"}}}) {
+    for (const auto& checkpointing : {SegmentPlan{true, {}}, SegmentPlan{false, {"block1"}}, SegmentPlan{false, {"block0", "block2"}}}) {
       const Outcome again = train_once(Net(type), x, checkpointing);
       CHECK(again.loss == plain.loss);
       CHECK(same(again.gradients, plain.gradients));
@@ -189,7 +189,7 @@ TEST_CASE("what lives between forward and backward is a fraction, and nothing st
   {
     Net net;
     const Tensors statistics = net.statistics();
-    const Checkpointing all{true, {}};
+    const SegmentPlan all{true, {}};
     MicrobatchPass pass(true, {1, 2, 3, 4}, {&all, statistics});
     CHECK(net.loss(x, pass).item<double>() > 0);  // and no backward pass
   }
@@ -198,7 +198,7 @@ TEST_CASE("what lives between forward and backward is a fraction, and nothing st
 
 // Mistake caught: a second run in another precision, which fits no tensor of the first.
 TEST_CASE("autocast is that of the first run, also when it is over") {
-  const auto run = [](const Checkpointing& checkpointing) {
+  const auto run = [](const SegmentPlan& checkpointing) {
     Net net;
     const Tensors statistics = net.statistics();
     at::manual_seed(21);
@@ -224,7 +224,7 @@ TEST_CASE("autocast is that of the first run, also when it is over") {
 TEST_CASE("any allocation of forward and backward may fail: the type arrives, no byte stays, and the next try is right") {
   auto& allocator = CappedAllocator::install();
   const at::Tensor x = clips(at::kFloat, 2);
-  const Checkpointing all{true, {}};
+  const SegmentPlan all{true, {}};
   const auto attempt = [&](Net& net) {
     const Tensors statistics = net.statistics();
     at::manual_seed(21);
@@ -284,11 +284,12 @@ TEST_CASE("segments go by path and occurrence") {
     void begins(const std::string& path) override { seen.push_back(path); }
     void ends(const std::string&, const Tensors& outputs) override { CHECK(outputs.size() == 1); }
     void saves_output(const std::string&) override {}
+    void comes_back(const std::string&) override {}
     void runs_again(const std::string& path, bool begins) override {
       if (begins) again.push_back(path);
     }
   };
-  const auto run = [](const Checkpointing& checkpointing) {
+  const auto run = [](const SegmentPlan& checkpointing) {
     Names names;
     const at::Tensor w = at::ones({4}).set_requires_grad(true);
     MicrobatchPass pass(true, {1}, {&checkpointing, {}, &names});
@@ -305,7 +306,7 @@ TEST_CASE("segments go by path and occurrence") {
   CHECK(second.first.again == std::vector<std::string>{"block#2"});
   CHECK(run({false, {"block/mlp#2"}}).first.again == std::vector<std::string>{"block/mlp#2"});
   CHECK(run({false, {"block", "block/mlp"}}).first.again == std::vector<std::string>{"block"});
-  for (const auto& checkpointing : {Checkpointing{true, {}}, Checkpointing{false, {"block#2"}}, Checkpointing{false, {"block/mlp#2", "block#2/mlp"}}})
+  for (const auto& checkpointing : {SegmentPlan{true, {}}, SegmentPlan{false, {"block#2"}}, SegmentPlan{false, {"block/mlp#2", "block#2/mlp"}}})
     CHECK(run(checkpointing).second.equal(plain.second));
 }
 
@@ -313,7 +314,7 @@ TEST_CASE("segments go by path and occurrence") {
 TEST_CASE("a step with checkpointing learns the same bits as one without") {
   std::vector<FinishedSample> batch;
   for (std::int64_t i = 0; i < 5; ++i) batch.push_back(fakes::make_sample(i, fakes::make_clip(4, 6, 6, static_cast<std::uint32_t>(i)), i % 3));
-  const auto train = [&](const Checkpointing& checkpointing) {
+  const auto train = [&](const SegmentPlan& checkpointing) {
     fakes::TinyModel model(3, at::kFloat, 0.3);
     fakes::TinyLoss loss;
     fakes::TinySgd optimizer;
@@ -321,7 +322,7 @@ TEST_CASE("a step with checkpointing learns the same bits as one without") {
     StepOptions options;
     options.microbatch = 2;
     options.classes = 3;
-    options.checkpointing = checkpointing;
+    options.segments = checkpointing;
     Step step(model, loss, optimizer, options);
     const Assembler assembler({fakes::clip_and_label(4, 6, 6), {{0.5, 0.5, 0.5}, {0.25, 0.25, 0.25}, "auto"}, at::kCPU, false});
     for (int i = 0; i < 3; ++i) CHECK(step.run(assembler, batch, 0.1).updated);

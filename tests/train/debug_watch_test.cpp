@@ -26,7 +26,7 @@ using Layer = std::function<at::Tensor(const at::Tensor&)>;
 // Runs two segments and the backward pass under the watch.
 void run(DebugWatch& watch, const Layer& first, const Layer& second, bool checkpointed = false) {
   watch.begin();
-  const Checkpointing plan{checkpointed, {}};
+  const SegmentPlan plan{checkpointed, {}};
   MicrobatchPass pass(true, {1, 2}, {&plan, {}, &watch});
   const at::Tensor x = at::ones({2, 3}).set_requires_grad(true);
   const at::Tensor a = pass.segment("first", first, x);

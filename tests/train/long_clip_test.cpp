@@ -46,7 +46,7 @@ Learnt in_one_graph(const LongKind& kind, const std::vector<FakeClip>& clips) {
   return learnt;
 }
 
-Learnt by_chunks(const LongKind& kind, const std::vector<FakeClip>& clips, const Chunking& chunking, const Checkpointing& checkpointing = {}) {
+Learnt by_chunks(const LongKind& kind, const std::vector<FakeClip>& clips, const Chunking& chunking, const SegmentPlan& checkpointing = {}) {
   LongModel model(classes, kind);
   TinyLoss loss;
   TinySgd optimizer;
@@ -54,7 +54,7 @@ Learnt by_chunks(const LongKind& kind, const std::vector<FakeClip>& clips, const
   const Assembler assembler = make_assembler(64, clips.front().size);
   StepOptions options;
   options.classes = classes;
-  options.checkpointing = checkpointing;
+  options.segments = checkpointing;
   LongStep steps(model, loss, optimizer, options);
   Learnt learnt;
   in_chunks(clips, chunking, 2, [&](const Batch& piece) {

@@ -291,7 +291,7 @@ class Lengths {
   }
 
   // By the trainer.
-  std::vector<at::Tensor> gradient(Loss& loss, const std::vector<FinishedSample>& batch, const std::vector<std::int64_t>& partition, const Checkpointing& checkpointing, Padding padding = Padding::to_the_batch) {
+  std::vector<at::Tensor> gradient(Loss& loss, const std::vector<FinishedSample>& batch, const std::vector<std::int64_t>& partition, const SegmentPlan& checkpointing, Padding padding = Padding::to_the_batch) {
     const auto extents = assembler_.extents(batch);
     const std::span<const FinishedSample> all = batch;
     std::vector<std::function<Microbatch()>> microbatches;
@@ -351,7 +351,7 @@ TEST_CASE("200 random partitions of clips of differing lengths: cross entropy wi
     const auto n = 2 + static_cast<std::int64_t>(random() % 9);
     const auto batch = clips_of_lengths(n, random);
     const auto partition = partition_of(n, random);
-    const Checkpointing checkpointing{random() % 2 == 0, {}};
+    const SegmentPlan checkpointing{random() % 2 == 0, {}};
     std::size_t at = 0;
     for (const auto clips : partition) {  // microbatches in which no label counts
       const std::span<const FinishedSample> part(batch.data() + at, static_cast<std::size_t>(clips));

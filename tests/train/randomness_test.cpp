@@ -133,7 +133,7 @@ Learnt train(const How& how) {
   Recovery::Options options;
   options.step.classes = static_cast<std::int64_t>(dataset.classes().size());
   options.plan.microbatch = how.microbatch;
-  options.plan.checkpointing.all = how.twice;
+  options.plan.segments.twice.all = how.twice;
   options.limits.batch = batch_size;
   options.limits.microbatches = how.may.empty() ? std::vector{how.microbatch} : how.may;
   std::uint64_t per_clip = 0, clips = 0;  // allocations of a step, at the least; clips of the one at hand
