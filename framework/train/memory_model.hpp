@@ -63,7 +63,7 @@ class MemoryModel {
     const Names* must_twice = nullptr;    // and those that are; null: none need be
     const Names* must_offload = nullptr;  // those that are offloaded; null: none need be
     std::uint64_t store = 0;              // bytes of host memory for those that may be offloaded beside them; 0: none is
-    double move_cost = 0.2;               // of a byte that goes out and comes back, where one that is computed twice costs 1
+    double move_cost = 0.21;               // of a byte that goes out and comes back, where one that is computed twice costs 1
   };
   struct Choice {
     Names checkpointed, offloaded;

@@ -31,10 +31,9 @@ std::uint64_t without_margin(std::uint64_t cap) {
 // Computing all again is a third forward pass beside the two passes' worth of the backward pass; smaller microbatches pay for the
 // weights in each pass, and a single clip leaves most kernels half idle. docs/decisions/0009-order-of-the-plan.md has the measurement,
 // 0012-offload.md that of activations that leave and come back.
-constexpr double move_time = 0.07;
 double time_cost(std::int64_t microbatch, std::int64_t batch, double again, double moved) {
   const double passes = microbatch >= batch ? 0 : microbatch == 1 ? 0.7 : 0.1 + 0.2 / static_cast<double>(microbatch);
-  return passes + again / 3 + moved * move_time;
+  return passes + again * StepTimes::usual_twice + moved * StepTimes::usual_move;
 }
 
 class Planner {
@@ -164,6 +163,9 @@ class Planner {
     if (!automatic()) ways.may_twice = ways.must_twice = &twice_;
     if (limits_.offload.mode != Mode::automatic) ways.must_offload = &offload_;
     if (may_offload()) ways.store = without_margin(store);
+    const StepTimes usual;
+    const StepTimes& times = request_.times ? *request_.times : usual;
+    ways.move_cost = times.move() / std::max(times.twice(), 0.01);
     return ways;
   }
   // The names of what is pinned.
@@ -288,7 +290,7 @@ class Planner {
     const StepTimes* times = request_.times;
     const bool measured = times && std::all_of(all.begin(), all.end(), [&](const Found& found) { return times->plain(found.plan.microbatch).has_value(); });
     const auto cost = [&](const Found& found) {
-      return measured ? *times->plain(found.plan.microbatch) * (1 + times->twice() * found.again + move_time * found.moved)
+      return measured ? *times->plain(found.plan.microbatch) * (1 + times->twice() * found.again + times->move() * found.moved)
                       : time_cost(found.plan.microbatch, limits_.batch, found.again, found.moved);
     };
     const auto best = std::min_element(all.begin(), all.end(), [&](const Found& a, const Found& b) { return cost(a) < cost(b); });

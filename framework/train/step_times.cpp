@@ -33,13 +33,14 @@ std::map<std::int64_t, double> from_json(const Json& json) {
 
 }  // namespace
 
-StepTimes::StepTimes(std::filesystem::path folder, std::string key) : folder_(std::move(folder)), key_("1 " + std::move(key)) {
+StepTimes::StepTimes(std::filesystem::path folder, std::string key) : folder_(std::move(folder)), key_("2 " + std::move(key)) {
   if (folder_.empty()) return;
   try {
     const auto json = Json::parse(read_file(system_disk(), file_of(folder_, key_), MiB));
     if (json.at("key").get<std::string>() != key_) return;
     auto plain = from_json(json.at("plain"));
     again_ = from_json(json.at("again"));
+    moved_ = from_json(json.at("moved"));
     plain_ = std::move(plain);
   } catch (const std::exception&) {
   }
@@ -47,14 +48,15 @@ StepTimes::StepTimes(std::filesystem::path folder, std::string key) : folder_(st
 
 void StepTimes::add(std::int64_t microbatch, const SegmentPlan& segments, double seconds) {
   if (!segments.any()) plain_[microbatch] = seconds;
-  else if (segments.twice.all) again_[microbatch] = seconds;
+  else if (segments.twice.all && !segments.offload.any()) again_[microbatch] = seconds;
+  else if (segments.offload.all) moved_[microbatch] = seconds;
 }
 
 void StepTimes::remember() const {
   if (folder_.empty() || plain_.empty()) return;
   try {
     make_folders(system_disk(), folder_);
-    write_file(system_disk(), file_of(folder_, key_), Json{{"key", key_}, {"plain", to_json(plain_)}, {"again", to_json(again_)}}.dump(1));
+    write_file(system_disk(), file_of(folder_, key_), Json{{"key", key_}, {"plain", to_json(plain_)}, {"again", to_json(again_)}, {"moved", to_json(moved_)}}.dump(1));
   } catch (const std::exception&) {
   }
 }
@@ -70,11 +72,15 @@ std::optional<double> StepTimes::plain(std::int64_t microbatch) const {
   return below->second + share * (above->second - below->second);
 }
 
-double StepTimes::twice() const {
+double StepTimes::twice() const { return share_of(again_, usual_twice); }
+double StepTimes::move() const { return share_of(moved_, usual_move); }
+
+// The median over the microbatches that were measured both ways.
+double StepTimes::share_of(const std::map<std::int64_t, double>& longer, double usual) const {
   std::vector<double> shares;
-  for (const auto& [microbatch, seconds] : again_)
+  for (const auto& [microbatch, seconds] : longer)
     if (const auto known = plain_.find(microbatch); known != plain_.end()) shares.push_back(std::max(0.0, seconds / known->second - 1));
-  if (shares.empty()) return 1.0 / 3;
+  if (shares.empty()) return usual;
   std::sort(shares.begin(), shares.end());
   return shares[shares.size() / 2];
 }

@@ -22,22 +22,28 @@ class StepTimes {
   // What cannot be read is as if it were not there; an empty folder keeps nothing.
   StepTimes(std::filesystem::path folder, std::string key);
 
-  // Of steps that compute nothing, or everything, twice; what lies between is not kept.
+  // As docs/decisions/0009 and 0012 measured them: the shares by which a step takes longer, where nobody measured here.
+  static constexpr double usual_twice = 1.0 / 3, usual_move = 0.07;
+
+  // Of steps that leave all activations where they are, compute all twice, or offload all; what lies between is not kept.
   void add(std::int64_t microbatch, const SegmentPlan& segments, double seconds);
   void remember() const;
 
-  // Of a step that computes nothing twice. Between two that were measured in proportion to 1 / microbatch, as the number of passes
+  // Of a step that leaves all activations where they are. Between two that were measured in proportion to 1 / microbatch, as the number of passes
   // is; beyond them nothing.
   [[nodiscard]] std::optional<double> plain(std::int64_t microbatch) const;
-  // By which share of a plain step one takes longer that computes everything twice; a third where that was not measured, which is a
+  // By which share of a plain step one takes longer that computes everything twice; usual_twice where that was not measured: a
   // forward pass beside a forward and a backward pass.
   [[nodiscard]] double twice() const;
+  // The same of one that offloads everything; usual_move where that was not measured.
+  [[nodiscard]] double move() const;
   [[nodiscard]] bool empty() const { return plain_.empty(); }
 
  private:
   std::filesystem::path folder_;
   std::string key_;
-  std::map<std::int64_t, double> plain_, again_;  // by microbatch
+  [[nodiscard]] double share_of(const std::map<std::int64_t, double>& longer, double usual) const;
+  std::map<std::int64_t, double> plain_, again_, moved_;  // by microbatch
 };
 
 }  // namespace sluice

@@ -16,11 +16,11 @@ namespace {
 
 std::string quoted(const std::string& word) { return "\"" + word + "\""; }
 
-std::string checkpoint_text(const SegmentPlan& checkpointing) {
-  if (checkpointing.twice.all) return "true";
-  if (checkpointing.twice.names.empty()) return "false";
+std::string value_of(const Segments& segments) {
+  if (segments.all) return "true";
+  if (segments.names.empty()) return "false";
   std::vector<std::string> names;
-  for (const auto& name : checkpointing.twice.names) names.push_back(quoted(name));
+  for (const auto& name : segments.names) names.push_back(quoted(name));
   return "[" + join(names, ", ") + "]";
 }
 
@@ -36,14 +36,15 @@ class Finder {
   Switches find() {
     out_.plan = {{"batch.size", fmt::to_string(batch_)},
                  {"batch.microbatch", fmt::to_string(plan_.microbatch)},
-                 {"plan.checkpoint", checkpoint_text(plan_.segments)},
+                 {"plan.checkpoint", value_of(plan_.segments.twice)},
+                 {"plan.offload", value_of(plan_.segments.offload)},
                  {"run.precision", quoted(name_of(session_.arithmetic.precision))},
                  {"plan.layout", quoted(layout())},
                  {"budget.compute_threads", fmt::to_string(threads())},
                  {"budget.host_ram", fmt::to_string(session_.budget.host_ram)}};
     out_.rows.push_back({"as planned", {}, Learnt::same, batch_, plan_});
     microbatches();
-    checkpointing();
+    segments();
     precisions();
     add({{"plan.layout", quoted(wants_channels_last(pipeline_) ? "contiguous" : "channels_last")}}, Learnt::rounding);
     thread_counts();
@@ -61,10 +62,11 @@ class Finder {
     out_.rows.back().plan = plan_;
     out_.rows.back().plan->microbatch = clips;
   }
-  void add_checkpointing(bool all) {
-    add({{"plan.checkpoint", all ? "true" : "false"}}, Learnt::same);
+  // The first of the keys is the one that the row is about; the other follows where it must.
+  void add_segments(Keys keys, SegmentPlan segments) {
+    add(std::move(keys), Learnt::same);
     out_.rows.back().plan = plan_;
-    out_.rows.back().plan->segments = {all, {}};
+    out_.rows.back().plan->segments = std::move(segments);
   }
   void leave_out(const std::string& what, const std::string& why) { out_.left_out.push_back(what + ": " + why); }
 
@@ -90,13 +92,22 @@ class Finder {
     }
   }
 
-  void checkpointing() {
-    const auto& segments = session_.planned.segments;
-    if (segments.empty()) return leave_out("plan.checkpoint", "the model names no segments");
-    const auto outermost = std::count_if(segments.begin(), segments.end(), [](const std::string& path) { return path.find('/') == std::string::npos; });
-    const bool all = plan_.segments.twice.all || static_cast<std::ptrdiff_t>(plan_.segments.twice.names.size()) == outermost;
-    if (plan_.segments.any()) add_checkpointing(false);
-    if (!all) add_checkpointing(true);
+  // Every activation where it is, all computed twice, all offloaded.
+  void segments() {
+    const auto& known = session_.planned.segments;
+    if (known.empty()) return leave_out("plan.checkpoint", "the model names no segments");
+    const auto outermost = std::count_if(known.begin(), known.end(), [](const std::string& path) { return path.find('/') == std::string::npos; });
+    const auto all = [&](const Segments& of) { return of.all || static_cast<std::ptrdiff_t>(of.names.size()) == outermost; };
+    const auto& [twice, offload] = plan_.segments;
+    const auto with = [&](const char* key, const char* value, const char* other) {
+      Keys keys{{key, value}};
+      if ((std::string_view(other) == "plan.offload" ? offload : twice).any()) keys.emplace_back(other, "false");
+      return keys;
+    };
+    if (twice.any()) add_segments(with("plan.checkpoint", "false", "plan.offload"), {});
+    else if (offload.any()) add_segments(with("plan.offload", "false", "plan.checkpoint"), {});
+    if (!all(twice)) add_segments(with("plan.checkpoint", "true", "plan.offload"), {{true, {}}, {}});
+    if (session_.device_memory() > 0 && !all(offload)) add_segments(with("plan.offload", "true", "plan.checkpoint"), {{}, {true, {}}});
   }
 
   void precisions() {

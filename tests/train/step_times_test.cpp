@@ -15,11 +15,14 @@ TEST_CASE("step times come back for the same key alone") {
   CHECK_FALSE(times.plain(4));
   times.add(4, {}, 0.5);
   times.add(4, {true, {}}, 0.7);
+  times.add(4, {{}, {true, {}}}, 0.55);
   times.add(8, {false, {"stem"}}, 0.1);  // a part of the segments: neither the one nor the other
+  times.add(8, {{true, {}}, {false, {"stem"}}}, 0.1);
   times.remember();
   const StepTimes again(folder.path(), "key");
   CHECK(again.plain(4) == doctest::Approx(0.5));
   CHECK(again.twice() == doctest::Approx(0.4));
+  CHECK(again.move() == doctest::Approx(0.1));
   CHECK_FALSE(again.plain(8));
   CHECK_FALSE(StepTimes(folder.path(), "other key").plain(4));
   CHECK_FALSE(StepTimes({}, "key").plain(4));
@@ -36,4 +39,5 @@ TEST_CASE("between two measured microbatches the time follows the number of pass
   CHECK_FALSE(times.plain(1));
   CHECK_FALSE(times.plain(13));
   CHECK(times.twice() == doctest::Approx(1.0 / 3));
+  CHECK(times.move() == doctest::Approx(0.07));
 }
