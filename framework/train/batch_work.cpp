@@ -34,7 +34,7 @@ Recovery::Options BatchWork::recovery_options() {
   options.step.observer = options_.observer;
   options.plan = session_.planned.plan;
   options.limits = session_.planned.limits;
-  options.model = session_.planned.model ? &*session_.planned.model : nullptr;
+  options.model = session_.planned.model && session_.device.is_cpu() ? &*session_.planned.model : nullptr;  // it looks at the room in the host
   options.if_open = session_.microbatches_if_open();
   options.say = [this](const std::string& line) { options_.say(fmt::format("{}: {}", options_.place().text, line)); };
   return options;
@@ -47,7 +47,8 @@ std::optional<StepResult> BatchWork::step(const Batch& batch, double lr, const S
   }
   try {
     return step_->run(*session_.train_assembler, batch.samples, lr, go_on);
-  } catch (const c10::OutOfMemoryError&) {
+  } catch (const c10::OutOfMemoryError& error) {
+    if (!session_.device.is_cpu()) throw report_of_card(error);
     const auto refusal = begin_trials();
     throw report(refusal, step_->changes_that_fit(*session_.train_assembler, batch.samples, [this](std::uint64_t peak) { return session_.more_memory(peak); }));
   }
@@ -56,8 +57,9 @@ std::optional<StepResult> BatchWork::step(const Batch& batch, double lr, const S
 void BatchWork::evaluate(Evaluation& evaluation, const Batch& batch) {
   try {
     evaluation.add(*session_.eval_assembler, batch);
-  } catch (const c10::OutOfMemoryError&) {
+  } catch (const c10::OutOfMemoryError& error) {
     if (next_chunk()) throw;
+    if (!session_.device.is_cpu()) throw report_of_card(error);
     const auto refusal = begin_trials();
     std::vector<Change> changes = open_chunks();
     if (const auto peak = peak_of([&] { evaluation.rehearse(*session_.eval_assembler, batch); })) {
@@ -106,6 +108,17 @@ Error BatchWork::report(const CappedAllocator::Refusal& refusal, const std::vect
   if (changes.empty()) hint = learns ? "raise budget.host_ram; the run goes on from its last checkpoint with --resume" : "raise budget.host_ram";
   else if (learns) hint += ". What was done so far is saved: --resume goes on from it";
   return Error(Code::configuration, fmt::format("out of memory in {}{}", options_.place().text, report_of(refusal)), hint, session_.pipeline.budget.host_ram.place.text());
+}
+
+// LibTorch's own words name what was asked for, what the card has, and who else holds it; nothing is tried beyond a card's memory.
+Error BatchWork::report_of_card(const c10::OutOfMemoryError& error) const {
+  if (options_.save) options_.save();
+  const auto& needs = session_.planned.needs;
+  return Error(Code::configuration,
+               fmt::format("out of memory in {}: {}\n  planned    parameters {}, gradients {}, optimizer {}, activations {}; device_memory leaves {} for them\n", options_.place().text, error.what_without_backtrace(),
+                           format_bytes(needs.parameters), format_bytes(needs.gradients), format_bytes(needs.optimizer), format_bytes(needs.activations), format_bytes(session_.device_memory())),
+               fmt::format("end what else holds the card's memory, or lower budget.device_memory below what is free: the plan then takes less{}", session_.train_assembler ? ". What was done so far is saved: --resume goes on from it" : ""),
+               session_.pipeline.budget.device_memory.place.text());
 }
 
 // What a pinned chunk keeps from happening by itself.

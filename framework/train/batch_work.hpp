@@ -64,6 +64,7 @@ class BatchWork {
   [[nodiscard]] std::optional<std::int64_t> next_chunk() const;
   [[nodiscard]] CappedAllocator::Refusal begin_trials() const;
   [[nodiscard]] Error report(const CappedAllocator::Refusal& refusal, const std::vector<Change>& changes) const;
+  [[nodiscard]] Error report_of_card(const c10::OutOfMemoryError& error) const;
   [[nodiscard]] std::vector<Change> open_chunks() const;
 
   Session& session_;

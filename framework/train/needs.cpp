@@ -83,11 +83,15 @@ template <class Take> void for_some_chunks(const Assembler& assembler, std::int6
   }
 }
 
-std::uint64_t weight_bytes(Model& model) {
+std::uint64_t bytes_of(const std::vector<NamedTensor>& tensors) {
   std::uint64_t bytes = 0;
-  for (const auto& item : model.weights())
-    if (item.tensor.requires_grad() && item.tensor.is_cpu()) bytes += static_cast<std::uint64_t>(item.tensor.nbytes());
+  for (const auto& item : tensors) bytes += static_cast<std::uint64_t>(item.tensor.nbytes());
   return bytes;
+}
+std::uint64_t weight_bytes(Model& model, bool that_learn) {
+  auto weights = model.weights();
+  if (that_learn) std::erase_if(weights, [](const NamedTensor& item) { return !item.tensor.requires_grad(); });
+  return bytes_of(weights);
 }
 
 // How far the default generator has come. Without its tensor, which would be counted.
@@ -108,8 +112,9 @@ class DrawsSoFar {
 // Reads the allocator at every border of a segment. Whatever lies between two of them counts to what came before.
 class Recorder final : public SegmentObserver {
  public:
-  Recorder() : start_(CappedAllocator::install().counters().live) {
+  explicit Recorder(const TensorMemory& memory) : memory_(memory), start_(memory.counters().live), start_held_(memory.counters().held) {
     CappedAllocator::install().reset_peak();
+    if (!memory.in_host()) memory.reset_peak();
     OffloadStore::instance().reset_peak();
   }
 
@@ -172,7 +177,9 @@ class Recorder final : public SegmentObserver {
     note_draws("the model");
     static_cast<void>(lap());
     const auto stored = OffloadStore::instance().counters().peak;
-    return {peak_, footprint_ + stored, stored};
+    // Of a card the blocks count that its allocator took from the driver; of the host what lives, for what waits for reuse has its own line.
+    const auto bytes = memory_.in_host() ? peak_ : std::max(peak_, held_ - std::min(held_, start_held_));
+    return {bytes, host_footprint_ + stored, stored};
   }
   [[nodiscard]] const std::vector<std::string>& seen() const { return seen_; }
   // The segment that was the first to draw from the default generator.
@@ -189,12 +196,12 @@ class Recorder final : public SegmentObserver {
   };
   static bool outermost(const std::string& path) { return path.find('/') == std::string::npos; }
   Lap lap() {
-    auto& allocator = CappedAllocator::install();
-    const auto now = allocator.counters();
-    allocator.reset_peak();
+    const auto now = memory_.counters();
+    host_footprint_ = std::max(host_footprint_, CappedAllocator::install().counters().footprint);
+    memory_.reset_peak();
     const Lap lap{now.live - std::min(now.live, start_), now.peak - std::min(now.peak, start_)};
     peak_ = std::max(peak_, lap.peak);
-    footprint_ = std::max(footprint_, now.footprint);
+    held_ = std::max(held_, now.footprint);
     return lap;
   }
   SegmentTrace& of(const std::string& path) {
@@ -203,8 +210,9 @@ class Recorder final : public SegmentObserver {
   // Of the part of the backward pass that is going on.
   std::uint64_t& backward_peak() { return in_backward_.empty() ? trace_.rest_peak : of(in_backward_).backward_peak; }
 
-  std::uint64_t start_;
-  std::uint64_t peak_ = 0, footprint_ = 0;
+  const TensorMemory& memory_;
+  std::uint64_t start_, start_held_;
+  std::uint64_t peak_ = 0, held_ = 0, host_footprint_ = 0;
   PassTrace trace_;
   std::string in_backward_;
   std::vector<std::string> seen_;
@@ -217,7 +225,7 @@ class Recorder final : public SegmentObserver {
 std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB; }
 
 NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key)
-    : request_(std::move(request)), folder_(std::move(folder)), key_("4 " + std::move(key)) {
+    : request_(std::move(request)), folder_(std::move(folder)), key_("4 " + std::move(key)), memory_(request_.device) {
   if (!recall()) measure_fixed();
   if (const TensorNeeds* smaller = request_.of_smaller) {
     // What passes have left in between is no part of base.
@@ -233,9 +241,14 @@ void NeedsMeter::measure_fixed() {
   const auto now = allocator.counters();
   const auto resident = resident_bytes();
   fixed_.base = resident - std::min(resident, now.live);
-  fixed_.parameters = now.of(Account::parameters);
-  fixed_.optimizer = now.of(Account::optimizer);
-  if (request_.train) fixed_.gradients = weight_bytes(*request_.model);
+  if (memory_.in_host()) {
+    fixed_.parameters = now.of(Account::parameters);
+    fixed_.optimizer = now.of(Account::optimizer);
+  } else {
+    fixed_.parameters = weight_bytes(*request_.model, false) + bytes_of(request_.model->statistics());
+    if (request_.optimizer) fixed_.optimizer = bytes_of(request_.optimizer->state());
+  }
+  if (request_.train) fixed_.gradients = weight_bytes(*request_.model, true);
 }
 
 std::uint64_t NeedsMeter::to_spare() { return free_memory() / 10 * 9; }
@@ -247,9 +260,10 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, const std::f
   const SameRandomNumbers same_random_numbers;
   const SameStatistics same_statistics(*request_.model);
   allocator.trim();
-  const auto live = allocator.counters().live;
+  if (!memory_.in_host()) memory_.trim();
+  const auto before = memory_.counters();
   const bool new_peak = reset_peak_resident();
-  allocator.set_cap(live + std::max<std::uint64_t>(cap, 1));
+  memory_.set_cap((memory_.in_host() ? before.live : before.held) + std::max<std::uint64_t>(cap, 1));
   auto& store = OffloadStore::instance();
   store.set_cap(request_.store);
   ++passes_;
@@ -258,13 +272,15 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, const std::f
     weighed = pass();
   } catch (const c10::OutOfMemoryError&) {
   } catch (...) {
-    allocator.set_cap(0);
+    memory_.set_cap(0);
+    store.set_cap(0);
     throw;
   }
-  allocator.set_cap(0);
+  memory_.set_cap(0);
   store.set_cap(0);
   const auto peak = new_peak ? peak_resident_bytes() : resident_bytes();
   allocator.trim();
+  if (!memory_.in_host()) memory_.trim();
   store.trim();
   if (!weighed) return std::nullopt;
   const auto beside = peak - std::min(peak, weighed->footprint);
@@ -324,7 +340,7 @@ std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std:
     if (known.microbatch == plan.microbatch && known.segments == plan.segments) return known.bytes <= cap ? std::optional(known.bytes) : std::nullopt;
   std::uint64_t stored = 0;
   const auto bytes = measure(cap, [&] {
-    Recorder recorder;
+    Recorder recorder(memory_);
     train_once(plan.microbatch, plan.segments, recorder);
     const Weighed weighed = recorder.weighed();
     stored = weighed.stored;
@@ -338,7 +354,7 @@ std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uin
   for (const auto& known : evaluated_)
     if (known.clips == clips) return known.bytes <= cap ? std::optional(known.bytes) : std::nullopt;
   const auto bytes = measure(cap, [&] {
-    Recorder recorder;
+    Recorder recorder(memory_);
     const at::NoGradGuard no_grad;
     request_.model->set_training(false);
     if (request_.chunking.on()) {
@@ -363,7 +379,7 @@ const std::vector<KernelCall>& NeedsMeter::kernels(std::uint64_t cap) {
   const Assembler& assembler = request_.train ? *request_.train : *request_.eval;
   for (const std::int64_t clips : {2, 1}) {
     const auto measured = measure(cap, [&] {
-      Recorder recorder;
+      Recorder recorder(memory_);
       const at::NoGradGuard no_grad;
       request_.model->set_training(request_.train != nullptr);
       if (request_.chunking.on()) {
@@ -402,7 +418,7 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
   if (const auto found = known.find(clips); found != known.end()) return &found->second;
   PassTrace trace;
   const auto bytes = measure(cap, [&] {
-    Recorder recorder;
+    Recorder recorder(memory_);
     train_once(clips, offload ? SegmentPlan{{}, {true, {}}} : SegmentPlan{{true, {}}, {}}, recorder);
     trace = recorder.finish(clips);
     return note(recorder.weighed(), recorder.seen(), recorder.draws());

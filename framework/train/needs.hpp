@@ -20,6 +20,7 @@
 #include "framework/train/kernel_call.hpp"
 #include "framework/train/memory_model.hpp"
 #include "framework/train/precision.hpp"
+#include "framework/train/tensor_memory.hpp"
 #include "framework/train/training_plan.hpp"
 
 #include <sluice/torch/network.hpp>
@@ -58,6 +59,7 @@ struct BesidePass {
 };
 
 struct NeedsRequest {
+  at::Device device{at::kCPU};
   Model* model = nullptr;
   Loss* loss = nullptr;
   Optimizer* optimizer = nullptr;
@@ -150,6 +152,7 @@ class NeedsMeter {
   std::vector<KernelCall> kernels_;
   std::vector<std::string> routed_;
   BesidePass beside_pass_;
+  TensorMemory memory_;
   int passes_ = 0;
 };
 

@@ -45,7 +45,7 @@ std::uint64_t PlanStep::*looked_at(const Session& session) { return session.devi
 Json json_of(const Session& session) {
   const Planned& planned = session.planned;
   Json json{{"plan", to_json(planned.plan, session)}, {"why", planned.why}, {"host_ram", session.budget.host_ram}, {"smallest_host_ram", session.budget.smallest}};
-  if (session.device.is_cpu()) json["smallest_device_memory"] = session.smallest_device_memory();
+  json["smallest_device_memory"] = session.smallest_device_memory();
   json["workers"] = session.workers;
   json["batches_in_flight"] = session.batches_in_flight();
   json["smallest_plan"] = to_json(planned.smallest, session);
@@ -113,12 +113,15 @@ void print_text(const Session& session) {
   fmt::print("  {:<14} {}, batches in flight: {}\n", "data", counted(static_cast<std::uint64_t>(session.workers), "worker"), session.batches_in_flight());
   fmt::print("  {:<14} {}\n", "layout", wants_channels_last(session.pipeline) ? "channels_last" : "contiguous");
   fmt::print("host memory by account\n{}", session.budget.table);
+  if (!session.device.is_cpu())
+    fmt::print("memory of {} by account\n  {:<12} {:>10}\n  {:<12} {:>10}\n  {:<12} {:>10}\n  {:<12} {:>10}\n  {:<12} {:>10}\n", session.device.str(), "parameters", format_bytes(planned.needs.parameters), "gradients",
+               format_bytes(planned.needs.gradients), "optimizer", format_bytes(planned.needs.optimizer), "activations", format_bytes(planned.needs.activations), "together",
+               fmt::format("{} of {}", format_bytes(planned.needs.tensors()), format_bytes(session.device_memory())));
   print_segments(session);
   print_steps(session);
   const std::string frames = planned.smallest.chunk > 0 ? fmt::format(", {} frames at a time", planned.smallest.chunk) : "";
   fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time{}, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch, frames,
              text_of(planned.smallest.segments.twice));
-  if (!session.device.is_cpu()) return;
   const std::uint64_t tensors = session.smallest_device_memory();
   fmt::print("the least of its tensors, what a card has to hold: device_memory = \"{}\" ({} bytes), and what its driver takes beside them\n", bytes_to_write(tensors), tensors);
 }

@@ -132,19 +132,21 @@ class Planner {
   [[nodiscard]] std::uint64_t taken(std::int64_t eval_microbatch, Room how) const {
     const auto& fixed = meter_.fixed();
     const SampleRoom samples = request_.samples(eval_microbatch);
-    return fixed.base + fixed.runtime + fixed.parameters + fixed.optimizer + request_.reserve + (how == Room::least ? samples.least : samples.useful);
+    const std::uint64_t lasting = request_.tensors_in_host ? fixed.parameters + fixed.optimizer : 0;
+    return fixed.base + fixed.runtime + lasting + request_.reserve + (how == Room::least ? samples.least : samples.useful);
   }
   [[nodiscard]] std::uint64_t room(std::int64_t eval_microbatch, Room how) const {
-    const std::uint64_t host = above(request_.host_ram, taken(eval_microbatch, how));
-    return request_.device_memory == 0 ? host : std::min(host, above(request_.device_memory, meter_.fixed().parameters + meter_.fixed().optimizer));
+    const std::uint64_t host = host_room(eval_microbatch, how);
+    if (request_.device_memory == 0) return host;
+    return request_.tensors_in_host ? std::min(host, device_room()) : device_room();
   }
-
-  // What tensors have of the host's memory, whatever the device has.
+  [[nodiscard]] std::uint64_t device_room() const { return above(request_.device_memory, meter_.fixed().parameters + meter_.fixed().optimizer); }
+  // What gradients, activations and what is offloaded have of the host's memory, whatever the device has.
   [[nodiscard]] std::uint64_t host_room(std::int64_t eval_microbatch, Room how) const { return above(request_.host_ram, taken(eval_microbatch, how)); }
   // What offloaded activations may have beside tensors that take all that the device has.
   [[nodiscard]] std::uint64_t store_room(std::int64_t eval_microbatch, Room how) const {
     const std::uint64_t host = host_room(eval_microbatch, how);
-    return request_.device_memory == 0 ? host : above(host, above(request_.device_memory, meter_.fixed().parameters + meter_.fixed().optimizer));
+    return request_.device_memory == 0 || !request_.tensors_in_host ? host : above(host, device_room());
   }
 
   [[nodiscard]] bool automatic() const { return limits_.checkpoint.mode == Mode::automatic; }
@@ -193,7 +195,7 @@ class Planner {
     std::int64_t most = std::numeric_limits<std::int64_t>::max();  // clips that it knows of
   };
   Known what_is_known() {
-    const auto cap = may_offload() ? host_room(least_evaluation(), Room::least) : room(least_evaluation(), Room::least);
+    const auto cap = may_offload() && request_.tensors_in_host ? host_room(least_evaluation(), Room::least) : room(least_evaluation(), Room::least);
     few_.reset();
     Known known;
     if (const MemoryModel* model = meter_.model(cap)) known.model = model;
@@ -335,11 +337,11 @@ class Planner {
     for (std::uint64_t cap = no_limit;;) {
       std::vector<Found> all;
       for (const auto microbatch : limits_.microbatches)
-        if (auto found = choose(*model, microbatch, cap, above(host, cap))) all.push_back(std::move(*found));
+        if (auto found = choose(*model, microbatch, cap, request_.tensors_in_host ? above(host, cap) : host)) all.push_back(std::move(*found));
       const auto best = cheapest(all);
       if (!best) return;
       const Found& found = best->found;
-      out.steps.push_back({found.plan, taken(least_evaluation(), Room::least) + found.peak + found.store, meter_.fixed().parameters + meter_.fixed().optimizer + found.peak, found.again, found.moved});
+      out.steps.push_back({found.plan, taken(least_evaluation(), Room::least) + (request_.tensors_in_host ? found.peak : 0) + found.store, meter_.fixed().parameters + meter_.fixed().optimizer + found.peak, found.again, found.moved});
       if (may_offload() && apart == 0) apart = found.peak / 256;
       if (found.peak <= apart + 1) return;
       cap = found.peak - 1 - apart;

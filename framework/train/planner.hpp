@@ -26,6 +26,7 @@ struct PlanRequest {
   std::uint64_t reserve = 0;
   std::function<SampleRoom(std::int64_t eval_microbatch)> samples;
   std::uint64_t device_memory = 0;   // of all tensors together; 0: as much as host_ram has
+  bool tensors_in_host = true;       // false: they take nothing of host_ram, and device_memory is given
   const StepTimes* times = nullptr;  // measured ones; null: a fixed formula stands for them
 };
 

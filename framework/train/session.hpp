@@ -88,10 +88,10 @@ class Session {
   [[nodiscard]] std::string plan_toml() const;
   // Batches of samples that the budget has room for at once, the one at work among them; as many as are useful at most.
   [[nodiscard]] std::int64_t batches_in_flight() const;
-  // Of the tensors, where the CPU stands in for a device; 0: no bound.
-  [[nodiscard]] std::uint64_t device_memory() const { return device.is_cpu() ? pipeline.budget.device_memory.value : 0; }
+  // Of the tensors: what budget.device_memory leaves them, on a card without what its driver takes beside them; 0: no bound but host_ram.
+  [[nodiscard]] std::uint64_t device_memory() const { return device.is_cpu() ? pipeline.budget.device_memory.value : of_card_; }
   // Of the tensors alone, and no less than the key takes. With device_memory it counts on offloading, without on none.
-  [[nodiscard]] std::uint64_t smallest_device_memory() const { return std::max<std::uint64_t>(planned.smallest_tensors, 16 << 20); }
+  [[nodiscard]] std::uint64_t smallest_device_memory() const { return std::max<std::uint64_t>(planned.smallest_tensors + beside_tensors_, 16 << 20); }
   // What is printed at the start: device, data, model, batch, memory.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> facts() const;
   // What a checkpoint says of this run; the caller fills in where it stands.
@@ -123,7 +123,10 @@ class Session {
   [[nodiscard]] std::uint64_t budget_bytes() const;  // host_ram, or what "auto" stands for
   [[nodiscard]] std::int64_t allowed_failures() const;
   [[nodiscard]] std::string needs_key(const Options& options) const;
+  // Asks the card what it has; nothing on the CPU.
+  void measure_card();
   PlanLimits limits_;
+  std::uint64_t of_card_ = 0, beside_tensors_ = 0;  // bytes of a card for tensors, and those that its driver takes for this process beside them
   std::atomic<std::uint64_t> runtime_{0};  // bytes; the live line reads it on a thread of its own
   std::vector<std::string> why_routed_;  // as routed, with the errors that were seen
   std::int64_t longest_clip_ = 0;  // frames

@@ -15,6 +15,7 @@
 #include "framework/base/strings.hpp"
 #include "framework/config/toml.hpp"
 #include "framework/flow/workers.hpp"
+#include "framework/memory/nvidia.hpp"
 #include "framework/memory/process.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/chunk_choice.hpp"
@@ -24,6 +25,7 @@
 #include "framework/train/offload_store.hpp"
 #include "framework/train/radius_check.hpp"
 #include "framework/train/session.hpp"
+#include "framework/train/tensor_memory.hpp"
 
 namespace sluice {
 namespace {
@@ -263,7 +265,9 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     return known != of_samples.end() ? known->second : of_samples.emplace(eval_microbatch, needs_of_samples(train, eval_microbatch)).first->second;
   };
 
+  measure_card();
   NeedsRequest request;
+  request.device = device;
   request.model = model.get();
   request.loss = loss.get();
   request.optimizer = optimizer.get();
@@ -291,6 +295,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   const std::int64_t most_workers = workers_of(pipeline.budget), least_workers = pipeline.budget.workers.value > 0 ? most_workers : 1;
   wanted.reserve = reserve_bytes(least_workers);
   wanted.device_memory = device_memory();
+  wanted.tensors_in_host = device.is_cpu();
   wanted.samples = [&](std::int64_t eval_microbatch) {
     const BudgetNeeds& bytes = samples_for(eval_microbatch).bytes;
     return SampleRoom{bytes.smallest_samples, bytes.useful_samples + reserve_bytes(most_workers) - wanted.reserve};
@@ -310,11 +315,12 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     all[Account::reserve] = reserve_bytes(threads);
     all[Account::base] = tensors.base;
     all[Account::runtime] = tensors.runtime;
+    all[Account::offload] = tensors.offload;
+    if (!device.is_cpu()) return all;
     all[Account::parameters] = tensors.parameters;
     all[Account::gradients] = tensors.gradients;
     all[Account::optimizer] = tensors.optimizer;
     all[Account::activations] = tensors.activations;
-    all[Account::offload] = tensors.offload;
     all.reuse = CappedAllocator::reuse_above(tensors.tensors());
     return all;
   };
@@ -326,23 +332,38 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     budget = divide_budget(host_ram, all_of(planned.plan, planned.needs, workers), where);
     budget.smallest = smallest;
   } catch (const BudgetError& error) {
-    const std::uint64_t beside = least.base + least.runtime + least.parameters + least.optimizer + least.offload + wanted.reserve + samples_for(planned.smallest.eval_microbatch).bytes.smallest_samples;
+    const std::uint64_t lasting = device.is_cpu() ? least.parameters + least.optimizer : 0;
+    const std::uint64_t beside = least.base + least.runtime + lasting + least.offload + wanted.reserve + samples_for(planned.smallest.eval_microbatch).bytes.smallest_samples;
     throw BudgetError(error.smallest(), error.message(), error.hint() + smaller_hint(host_ram - std::min(host_ram, beside)), error.where());
   }
   const std::uint64_t device_memory = this->device_memory();
   if (device_memory > 0 && planned.smallest_tensors > device_memory)
     throw BudgetError(budget.smallest,
-                      fmt::format("budget.device_memory is {}, and the tensors of this pipeline need {} (parameters {}, gradients {}, optimizer {}, activations {})", format_bytes(device_memory),
+                      fmt::format("budget.device_memory leaves {} for tensors, and those of this pipeline need {} (parameters {}, gradients {}, optimizer {}, activations {})", format_bytes(device_memory),
                                   format_bytes(least.tensors()), format_bytes(least.parameters), format_bytes(least.gradients), format_bytes(least.optimizer), format_bytes(least.activations)),
-                      fmt::format("set device_memory = \"{}\" (at least {} bytes), or need less: fewer or smaller frames, a smaller model", bytes_to_write(least.tensors()), least.tensors()) +
+                      fmt::format("set device_memory = \"{}\" (at least {} bytes), or need less: fewer or smaller frames, a smaller model", bytes_to_write(smallest_device_memory()), smallest_device_memory()) +
                           smaller_hint(device_memory - std::min(device_memory, least.parameters + least.optimizer)),
                       pipeline.budget.device_memory.place.text());
   batch_places_ = samples_for(planned.plan.eval_microbatch).batch;
-  const std::uint64_t cap = planned.needs.tensors() + budget.reuse + budget.unused;
-  CappedAllocator::install().set_cap(device_memory > 0 ? std::min(cap, device_memory) : cap);
+  const std::uint64_t cap = (device.is_cpu() ? planned.needs.tensors() : 0) + budget.reuse + budget.unused;
+  CappedAllocator::install().set_cap(device.is_cpu() && device_memory > 0 ? std::min(cap, device_memory) : cap);
   OffloadStore::instance().set_cap(planned.needs.offload);
   samples = std::make_unique<Ledger>(budget.samples);
   runtime_ = planned.needs.runtime;
+}
+
+void Session::measure_card() {
+  if (device.is_cpu()) return;
+  const TensorMemory memory(device);
+  memory.trim();
+  const auto [total, free] = card_memory(device);
+  const std::uint64_t held = memory.counters().held, used = total - std::min(total, free), not_ours = used - std::min(used, held);
+  std::uint64_t others = 0;
+  if (const auto cards = read_nvidia().cards; static_cast<std::size_t>(device.index()) < cards.size())
+    for (const auto& user : cards[static_cast<std::size_t>(device.index())].users) others += user.bytes;
+  beside_tensors_ = not_ours - std::min(not_ours, others);
+  const std::uint64_t given = pipeline.budget.device_memory.value, most = free + held;
+  of_card_ = given == 0 ? most : std::min(most, std::max<std::uint64_t>(given - std::min(given, beside_tensors_), 1));
 }
 
 Change Session::more_memory(std::uint64_t pass) const {
