@@ -371,6 +371,35 @@ TEST_CASE("20 devices x 5 networks, with host memory to offload to: never out of
   CHECK(further > 0);
 }
 
+// Mistakes caught: tensors of a card that are charged to host_ram, a store that is not, a device that is overdrawn because the host has room.
+TEST_CASE("on a card tensors take nothing of host_ram, and what is offloaded takes nothing else") {
+  Bench bench(networks()[2]);
+  bench.limits.microbatches = {batch_size};
+  auto meter = bench.meter(GiB);
+  const MemoryModel model = *meter.model(GiB);
+  const TensorNeeds fixed = meter.fixed();
+  const std::uint64_t weights = fixed.parameters + fixed.optimizer, whole = with_margin(model.peak(batch_size, {}));
+  const auto on_card = [&](std::uint64_t spare, std::uint64_t device) {
+    PlanRequest request{bench.limits, Bench::taken(fixed, 1) - weights + spare, Bench::reserve, Bench::samples, device};
+    request.tensors_in_host = false;
+    return make_plan(meter, request);
+  };
+  const Planned plain = on_card(MiB, weights + whole);
+  CHECK_FALSE(plain.plan.segments.any());
+  CHECK(plain.needs.tensors() <= weights + whole);
+  const std::uint64_t tight = weights + whole - whole / 4;
+  const Planned moved = on_card(2 * whole, tight), twice = on_card(MiB, tight);
+  CHECK(moved.plan.segments.offload.any());
+  CHECK_FALSE(moved.plan.segments.twice.any());
+  CHECK(moved.needs.tensors() <= tight);
+  CHECK_FALSE(twice.plan.segments.offload.any());
+  CHECK(twice.plan.segments.twice.any());
+  CHECK(twice.needs.tensors() <= tight);
+  const std::uint64_t some = whole / 6;
+  const Planned both = on_card(some, tight);
+  CHECK(both.needs.offload <= some);
+}
+
 // Planted defects: a plan that takes more than it was promised, and one that is slower than need be, have to be seen.
 TEST_CASE("a plan of a larger budget runs out of memory in a smaller one, and that of the smallest is slow in a large one") {
   Bench bench(networks()[2]);
