@@ -151,15 +151,26 @@ TEST_CASE("a plan follows measured times, where there is one for all that fits")
   };
   CHECK(plan()["plan"]["microbatch"] == 16);
   // As sluice would write it: the key is that of the memory that was measured.
-  const std::string key = nlohmann::json::parse(text_of_file(file_like(folder.path() / "cache/sluice", "needs-")))["key"].get<std::string>().replace(0, 1, "1");
+  const std::string key = nlohmann::json::parse(text_of_file(file_like(folder.path() / "cache/sluice", "needs-")))["key"].get<std::string>().replace(0, 1, "2");
   const auto write_times = [&](const nlohmann::json& plain) {
-    std::ofstream(folder.path() / "cache/sluice" / ("times-" + sluice::hash_of(key) + ".json")) << nlohmann::json{{"key", key}, {"plain", plain}, {"again", nlohmann::json::array()}};
+    std::ofstream(folder.path() / "cache/sluice" / ("times-" + sluice::hash_of(key) + ".json")) << nlohmann::json{{"key", key}, {"plain", plain}, {"again", nlohmann::json::array()}, {"moved", nlohmann::json::array()}};
   };
   write_times({{1, 9.0}, {4, 1.0}, {8, 1.5}, {16, 2.0}});
   CHECK(plan()["plan"]["microbatch"] == 4);
   CHECK(plan()["why"] == "4 at a time cost the least time of all that fits, as measured here, nothing is computed twice");
   write_times({{2, 1.2}, {4, 1.0}, {16, 2.0}});  // none of a single clip, which fits too
   CHECK(plan()["plan"]["microbatch"] == 16);
+}
+
+// Catches: a row for offloading where there is nowhere to, one that does not offload, and a plan that offloads in the rows of the others.
+TEST_CASE("with device_memory there is a row for offloading, and each row has its segments as it says") {
+  const ScratchFolder folder;
+  const OwnCache cache(folder.path());
+  const auto file = write_pipeline(folder.path(), large_clips("\"batch\""));
+  const Rows rows = measure(file, folder.path(), {"batch.size=4", "budget.device_memory=2GiB"});
+  CHECK(rows["plan.offload = true"]["result"] == "same");
+  CHECK(rows["plan.offload = true"]["peak_resident"] > rows["plan.checkpoint = true"]["peak_resident"].get<std::uint64_t>());
+  CHECK_FALSE(rows.has("plan.offload = false"));
 }
 
 // Catches: a switch that does not fit, or whose process dies, and takes the others with it; a number that then does not work.
