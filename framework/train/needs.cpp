@@ -24,8 +24,8 @@
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/kernel_audit.hpp"
 #include "framework/train/long_clip.hpp"
-#include "framework/train/offload_store.hpp"
 #include "framework/train/loss_of_zeros.hpp"
+#include "framework/train/offload_store.hpp"
 #include "framework/train/pass.hpp"
 #include "framework/train/step.hpp"
 

@@ -253,7 +253,8 @@ class Planner {
       const auto training = training_of(plan, room(least_evaluation(), how));
       if (!training || *training > room(least_evaluation(), how)) return std::nullopt;  // the room shrinks with what the libraries keep
       bytes = *training;
-      if (meter_.stored(plan) > store_room(least_evaluation(), how)) return std::nullopt;
+      // Of the host the store has what these tensors leave, which may be more than beside a device that is full.
+      if (meter_.stored(plan) + (request_.tensors_in_host ? bytes : 0) > host_room(least_evaluation(), how)) return std::nullopt;
     }
     if (meter_.has_evaluation()) {
       for (;;) {

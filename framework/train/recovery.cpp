@@ -74,7 +74,7 @@ bool Recovery::step_down(const std::string& why) {
   if (!may_fit(now_))
     while (std::next(next) != plans.end() && !may_fit(*next)) ++next;
   std::vector<std::string> changes;
-  if (!(next->segments == now_.segments)) changes.emplace_back("every segment is computed twice from here on");
+  if (!(next->segments == now_.segments)) changes.emplace_back(now_.segments.offload.any() ? "every segment that is not offloaded is computed twice from here on" : "every segment is computed twice from here on");
   if (next->microbatch != now_.microbatch) changes.push_back(fmt::format("{} at a time instead of {} from here on, which changes the last bits", next->microbatch, now_.microbatch));
   options_.say(fmt::format("{}: {}", why, join(changes, ", and ")));
   follow(*next);

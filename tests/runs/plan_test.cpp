@@ -306,6 +306,11 @@ TEST_CASE("device_memory on the CPU bounds the tensors: the plan of a card, trie
   CHECK(plan_of(file, folder.path(), {plenty, "plan.offload=['layer1.0','stem']"}).json["plan"]["offload"] == nlohmann::json::array({"layer1.0", "stem"}));
   CHECK(plan_of(file, folder.path(), {plenty, "plan.offload=true"}).json["plan"]["offload"] == true);
   CHECK(plan_of(file, folder.path(), {"budget.device_memory=" + std::to_string(roomy.json["smallest_device_memory"].get<std::uint64_t>()), "plan.offload=false"}).json["plan"]["offload"].empty());
+  // A device with more than host_ram has: the host holds what is offloaded beside the tensors that there are, and nothing else is cut.
+  const auto large = plan_of(file, folder.path(), {"budget.device_memory=64GiB", "plan.offload=true"}).json;
+  CHECK(large["plan"]["offload"] == true);
+  CHECK(large["why"] != "");
+  CHECK(large["plan"]["eval_microbatch"] == roomy.json["plan"]["eval_microbatch"]);
   const Finished nowhere = run_sluice({"plan", file, "plan.offload=true"}, folder.path());
   CHECK(nowhere.code == 2);
   CHECK(nowhere.err.find("plan.offload moves activations out of the device's memory, and here they are in the host's already") != std::string::npos);
