@@ -89,6 +89,9 @@ void check_together(const Pipeline& pipeline, const Table& root, Purpose purpose
     problems.add(plan.offload.place, "plan.offload and plan.checkpoint name the same segments", "a segment is computed twice or waits in host memory, not both: name it in one of them");
 
   const InputConfig& input = pipeline.model.input;
+  if (input.layout != "auto" && plan.layout.value != "auto" && input.layout != plan.layout.value)
+    problems.add(plan.layout.place, fmt::format("plan.layout = \"{}\" and model.input.layout = \"{}\" exclude each other", plan.layout.value, input.layout),
+                 "weights and clips lie in one layout: keep one of the two keys");
   if (!input.mean.empty() && !input.std.empty() && input.mean.size() != input.std.size())
     problems.add(pipeline.model.plugin.place, fmt::format("model.input has {} and {}", counted(input.mean.size(), "mean"), counted(input.std.size(), "std")),
                  "give one of each for every channel");

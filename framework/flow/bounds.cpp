@@ -112,6 +112,14 @@ Survey survey(const Dataset::Impl& dataset, const Stages& stages, Split split, P
   return found;
 }
 
+// What its decoders work in; those of different streams may be at work at once.
+std::uint64_t decoders_of(const Dataset::Impl& dataset, const SamplePlan& plan) {
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < plan.stages.size(); ++i)
+    if (dataset.wiring.stages[i].kind == abi::Kind::decoder) bytes += plan.stages[i].scratch;
+  return bytes;
+}
+
 void merge(Info& all, const Info& one) {
   if (all.shape.rank() != one.shape.rank()) return;  // a stage that changes rank from sample to sample; the trainer refuses it
   for (int axis = 0; axis < all.shape.rank(); ++axis) {
@@ -143,7 +151,7 @@ SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split s
   const auto found = survey(dataset.impl(), stages, split, planner, chunking);
 
   struct Weight {
-    std::uint64_t place = 0;
+    std::uint64_t place = 0, decoders = 0;
     std::int64_t samples = 0;
   };
   std::map<std::uint64_t, Weight> by_bound;
@@ -151,6 +159,7 @@ SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split s
   for (const auto& [plan, samples] : found.plans) {
     auto& weight = by_bound[plan->bound];
     weight.place = std::max(weight.place, plan->place);
+    weight.decoders = std::max(weight.decoders, decoders_of(dataset.impl(), *plan));
     weight.samples += samples;
     usable += samples;
   }
@@ -165,6 +174,7 @@ SampleBounds sample_bounds(const Dataset& dataset, const Stages& stages, Split s
     bounds.smallest_all = smallest_cap(batch_size, place, bound);
     if (bounds.smallest_all <= cap) {
       bounds.largest = bound;
+      bounds.decoders = std::max(bounds.decoders, weight.decoders);
       bounds.place = place;
       admitted += weight.samples;
     }

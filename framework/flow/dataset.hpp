@@ -86,6 +86,7 @@ struct SampleBounds {
   std::uint64_t largest = 0;   // bytes of the largest sample that is admitted, as the pool rounds them
   std::uint64_t typical = 0;   // of the median
   std::uint64_t place = 0;     // largest place in the batch of a sample that is admitted
+  std::uint64_t decoders = 0;  // most of `largest` that the decoders of a sample that is admitted work in
   std::int64_t too_large = 0;  // samples that are not
   std::int64_t unusable = 0;   // samples that a stage declared it cannot take, e.g. a crop larger than the frame
   std::string why_unusable;    // of the first of them

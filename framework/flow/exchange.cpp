@@ -63,6 +63,7 @@ FinishedSample Exchange::finish(SampleRecord& record) const {
   for (auto& stream : record.streams_of) stream.clear();
   sample.lease = std::move(record.lease);
   sample.lease.shrink_to(place);
+  sample.lease.count_as(Account::batches, place);
   return sample;
 }
 

@@ -250,8 +250,9 @@ class StageHost::Call {
 };
 
 struct StageHost::Borrowed {
-  Borrowed(StageHost& stage, std::uint64_t bytes) : host(stage), scratch(bytes) {
+  Borrowed(StageHost& stage, SampleRecord& sample) : host(stage), record(sample), scratch(sample.plan->stages[stage.stage_].scratch) {
     host.pool_.claim_outside(scratch);
+    count_decoder(true);
     if (host.shape_.parallel()) {
       instance = host.item_.recipe.instance();
       return;
@@ -262,6 +263,7 @@ struct StageHost::Borrowed {
     host.idle_.pop_back();
   }
   ~Borrowed() {
+    count_decoder(false);
     host.pool_.return_outside(scratch);
     if (host.shape_.parallel()) return;
     const std::lock_guard lock(host.mutex_);
@@ -270,7 +272,16 @@ struct StageHost::Borrowed {
   Borrowed(const Borrowed&) = delete;
   Borrowed& operator=(const Borrowed&) = delete;
 
+  // What a decoder works in is an account of its own; other stages' scratch is the samples'.
+  void count_decoder(bool begins) {
+    if (host.shape_.kind != abi::Kind::decoder) return;
+    const std::lock_guard lock(record.lease_mutex);
+    const auto counted = record.lease.counted_as(Account::decoders);
+    record.lease.count_as(Account::decoders, begins ? counted + scratch : counted - scratch);
+  }
+
   StageHost& host;
+  SampleRecord& record;
   std::uint64_t scratch;
   void* instance = nullptr;
 };
@@ -309,7 +320,7 @@ void StageHost::run_checked(SampleRecord& record, bool& touched) {
   auto failure = detail::no_failure();
   int status = 0;
   {
-    const Borrowed borrowed(*this, record.plan->stages[stage_].scratch);
+    const Borrowed borrowed(*this, record);
     const auto key = random_key(key_, record.index, record.epoch, item_.config.independent ? 1 : 0);
     status = item_.recipe.descriptor().stage->run(borrowed.instance, call.raw(), &key, &failure);
   }

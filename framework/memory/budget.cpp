@@ -26,9 +26,10 @@ Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std
   std::uint64_t others = 0;
   for (int i = 0; i < static_cast<int>(Account::count_); ++i) {
     const auto account = static_cast<Account>(i);
-    if (account == Account::samples || account == Account::batches || needs[account] == 0) continue;
+    if (account == Account::samples || account == Account::decoders || account == Account::batches || needs[account] == 0) continue;
     others = add(others, needs[account]);
-    budget.table += line(name_of(account), needs[account], "");
+    const bool buffer = account == Account::activations && needs.checkpoint_buffer > 0;
+    budget.table += line(name_of(account), needs[account], buffer ? fmt::format("between steps the buffer of a checkpoint, {}", format_bytes(needs.checkpoint_buffer)) : std::string());
   }
   budget.smallest = add(others, needs.smallest_samples);
   if (host_ram < budget.smallest) {
@@ -44,7 +45,13 @@ Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std
   budget.samples = std::min(left, budget.useful);
   budget.reuse = std::min(left - budget.samples, needs.reuse);
   budget.unused = left - budget.samples - budget.reuse;
-  budget.table += line("samples", budget.samples, needs.what_samples.empty() ? "" : "the least: " + needs.what_samples);
+  budget.checkpoint = std::max(needs.checkpoint_buffer, needs[Account::checkpoint]);
+  budget.split.batches = std::min(budget.samples, needs.most.batches);
+  budget.split.decoders = std::min(budget.samples - budget.split.batches, needs.most.decoders);
+  budget.split.samples = budget.samples - budget.split.batches - budget.split.decoders;
+  if (budget.split.decoders > 0) budget.table += line("decoders", budget.split.decoders, needs.what_decoders);
+  if (budget.split.batches > 0) budget.table += line("batches", budget.split.batches, needs.what_batches);
+  budget.table += line("samples", budget.split.samples, needs.what_samples.empty() ? "" : "the least: " + needs.what_samples);
   if (budget.reuse > 0) budget.table += line("reuse", budget.reuse, "freed tensor memory, kept for the next tensor");
   if (budget.unused > 0) budget.table += line("unused", budget.unused, "");
   budget.table += line("together", host_ram, "");

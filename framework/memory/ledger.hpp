@@ -2,6 +2,7 @@
 //
 //   Ledger samples(256 * MiB);
 //   std::optional<Lease> lease = samples.acquire(12 * MiB);   // waits its turn; nothing after stop()
+//   lease->count_as(Account::batches, 2 * MiB);               // of them; what is counted nowhere else is the samples'
 //   lease->shrink_to(3 * MiB);                                // and gives the rest back when it is destroyed
 #pragma once
 
@@ -22,6 +23,15 @@ enum class Account : int {
 };
 std::string_view name_of(Account account);
 
+// What the samples' share is held for.
+struct SampleBytes {
+  std::uint64_t decoders = 0;  // working memory of decoders that are at work
+  std::uint64_t samples = 0;   // on their way: encoded, decoded, augmented
+  std::uint64_t batches = 0;   // finished samples, from their place in a batch until its step is done
+  [[nodiscard]] std::uint64_t total() const { return decoders + samples + batches; }
+  bool operator==(const SampleBytes&) const = default;
+};
+
 class Ledger;
 
 // Bytes held from the ledger. Move-only; only shrinks; returns what is left when it is destroyed. The ledger outlives it.
@@ -37,13 +47,18 @@ class Lease {
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   // Gives bytes back until `bytes` are left; more than it holds is a programmer's mistake.
   void shrink_to(std::uint64_t bytes);
+  // So many of its bytes are those of decoders, or of batches; the rest are the samples'. Both together are at most bytes(), and shrinking takes from the rest first.
+  void count_as(Account account, std::uint64_t bytes);
+  [[nodiscard]] std::uint64_t counted_as(Account account) const;
 
  private:
   friend class Ledger;
   Lease(Ledger* ledger, std::uint64_t id, std::uint64_t bytes) : ledger_(ledger), id_(id), bytes_(bytes) {}
+  [[nodiscard]] SampleBytes split() const { return {decoders_, bytes_ - decoders_ - batches_, batches_}; }
   Ledger* ledger_ = nullptr;
   std::uint64_t id_ = 0;
   std::uint64_t bytes_ = 0;
+  std::uint64_t decoders_ = 0, batches_ = 0;
 };
 
 // Thread-safe. First come, first served: a later small request never overtakes an earlier large one.
@@ -59,6 +74,8 @@ class Ledger {
   [[nodiscard]] std::uint64_t used() const;
   [[nodiscard]] std::uint64_t peak() const;
   [[nodiscard]] std::size_t leases() const;
+  [[nodiscard]] SampleBytes split() const;          // of used()
+  [[nodiscard]] SampleBytes split_at_peak() const;  // of peak(), when it was reached
 
   // Waits until the bytes are free; nothing when stop() or the token asked to end. Throws Code::data when bytes > cap.
   [[nodiscard]] std::optional<Lease> acquire(std::uint64_t bytes) { return acquire(bytes, std::stop_token()); }
@@ -69,32 +86,19 @@ class Ledger {
 
  private:
   friend class Lease;
-  void change(std::uint64_t id, std::uint64_t from, std::uint64_t to) noexcept;
+  void change(std::uint64_t id, const SampleBytes& from, const SampleBytes& to) noexcept;
   Lease grant(std::uint64_t bytes);
   void check_size(std::uint64_t bytes) const;
 
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;
   const std::uint64_t cap_;
-  std::uint64_t used_ = 0;
-  std::uint64_t peak_ = 0;
+  SampleBytes used_, peak_;
   std::uint64_t next_id_ = 1;
   std::uint64_t next_ticket_ = 0;
   std::deque<std::uint64_t> waiting_;  // tickets, oldest first
   std::unordered_map<std::uint64_t, std::uint64_t> live_;  // lease -> bytes
   bool stopped_ = false;
-};
-
-// What the live line and the logs show: bytes by account, written by whoever knows them, read by anyone.
-class Accounts {
- public:
-  void set(Account account, std::uint64_t bytes);
-  [[nodiscard]] std::uint64_t get(Account account) const;
-  [[nodiscard]] std::array<std::uint64_t, static_cast<int>(Account::count_)> all() const;
-
- private:
-  mutable std::mutex mutex_;
-  std::array<std::uint64_t, static_cast<int>(Account::count_)> bytes_{};
 };
 
 }  // namespace sluice

@@ -10,7 +10,7 @@
 
 namespace sluice {
 
-using AccountBytes = std::array<std::uint64_t, static_cast<int>(Account::count_)>;  // as Accounts::all() gives them
+using AccountBytes = std::array<std::uint64_t, static_cast<int>(Account::count_)>;  // by Account
 
 struct LiveState {
   std::int64_t step = 0;

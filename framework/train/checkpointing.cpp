@@ -1,6 +1,8 @@
 // The random generator travels with the optimizer's tensors: it is state of the same kind.
 #include "framework/train/checkpointing.hpp"
 
+#include <algorithm>
+
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
@@ -73,6 +75,13 @@ CheckpointStore::Saved save_checkpoint(CheckpointStore& store, const RunState& s
     CappedAllocator::install().trim();
   }
   return save_once(store, state, model, optimizer, stages, best);
+}
+
+std::uint64_t checkpoint_buffer(Model& model, Optimizer& optimizer) {
+  std::uint64_t most = 0;
+  for (const auto& tensors : {tensors_of(model), optimizer.state()})
+    for (const auto& item : tensors) most = std::max(most, bytes_to_fetch(item.tensor));
+  return most;
 }
 
 Restored restore_checkpoint(const Checkpoint& checkpoint, Model& model, Optimizer& optimizer) {

@@ -30,6 +30,10 @@ using StageStates = std::vector<std::pair<std::string, std::string>>;
 // Where it runs out of memory, once more with freed memory given back; then c10::OutOfMemoryError, and nothing was written.
 CheckpointStore::Saved save_checkpoint(CheckpointStore& store, const RunState& state, Model& model, Optimizer& optimizer, const StageStates& stages, bool best);
 
+// Bytes of host memory that saving takes beside what it saves: the largest tensor that lies on another device or in another layout, for one is copied at a
+// time. Between two steps, so that on the CPU it lies where activations and gradients were.
+[[nodiscard]] std::uint64_t checkpoint_buffer(Model& model, Optimizer& optimizer);
+
 struct Restored {
   RunState state;
   StageStates stages;

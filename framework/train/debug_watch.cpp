@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/function_schema.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/isfinite.h>
 #include <fmt/format.h>
@@ -70,6 +71,14 @@ std::string range_problem(const at::RecordFunction& function) {
 bool makes_masks(std::string_view name) {
   static constexpr std::array<std::string_view, 8> known{"aten::masked_fill", "aten::masked_fill_", "aten::full", "aten::full_like", "aten::fill_", "aten::where", "aten::empty", "aten::empty_strided"};
   return std::find(known.begin(), known.end(), name) != known.end() || name.find("empty") != std::string_view::npos || name == "aten::resize_";  // and memory that nobody has written yet
+}
+
+// What only looks at memory (as_strided, view, expand) computes nothing: the memory may not have been written yet, as that of a sum's
+// result, which LibTorch makes, views and then fills.
+bool computes_nothing(const at::RecordFunction& function) {
+  const auto schema = function.operator_schema();
+  if (!schema || schema->returns().empty()) return false;
+  return std::all_of(schema->returns().begin(), schema->returns().end(), [](const c10::Argument& result) { return result.alias_info() && !result.alias_info()->isWrite(); });
 }
 
 }  // namespace
@@ -156,7 +165,7 @@ void DebugWatch::on_start(const at::RecordFunction& function) {
 }
 
 void DebugWatch::on_end(const at::RecordFunction& function) {
-  if (function.scope() == at::RecordScope::BACKWARD_FUNCTION || makes_masks(function.name())) return;
+  if (function.scope() == at::RecordScope::BACKWARD_FUNCTION || makes_masks(function.name()) || computes_nothing(function)) return;
   const at::RecordFunctionGuard unobserved(false);
   const at::NoGradGuard no_grad;
   const std::lock_guard lock(mutex_);

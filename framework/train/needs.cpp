@@ -94,6 +94,10 @@ std::uint64_t weight_bytes(Model& model, bool that_learn) {
   return bytes_of(weights);
 }
 
+constexpr double forward_share = 1.0 / 3;  // of the work of a step
+
+double work_of(std::int64_t clips, const SegmentPlan& segments) { return static_cast<double>(clips) * (segments.twice.any() ? 1 + forward_share : 1); }
+
 // How far the default generator has come. Without its tensor, which would be counted.
 class DrawsSoFar {
  public:
@@ -225,7 +229,7 @@ class Recorder final : public SegmentObserver {
 std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB; }
 
 NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key)
-    : request_(std::move(request)), folder_(std::move(folder)), key_("4 " + std::move(key)), memory_(request_.device) {
+    : request_(std::move(request)), folder_(std::move(folder)), key_("5 " + std::move(key)), memory_(request_.device) {
   if (!recall()) measure_fixed();
   if (const TensorNeeds* smaller = request_.of_smaller) {
     // What passes have left in between is no part of base.
@@ -254,7 +258,7 @@ void NeedsMeter::measure_fixed() {
 std::uint64_t NeedsMeter::to_spare() { return free_memory() / 10 * 9; }
 
 // Nothing where memory was short; another failure is thrown on.
-std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, const std::function<Weighed()>& pass) {
+std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, double clips, const std::function<Weighed()>& pass) {
   if (request_.progress) request_.progress();
   auto& allocator = CappedAllocator::install();
   const SameRandomNumbers same_random_numbers;
@@ -267,6 +271,7 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, const std::f
   auto& store = OffloadStore::instance();
   store.set_cap(request_.store);
   ++passes_;
+  clips_ += clips;
   std::optional<Weighed> weighed;
   try {
     weighed = pass();
@@ -335,11 +340,25 @@ void NeedsMeter::train_once(std::int64_t clips, const SegmentPlan& segments, Seg
   if (request_.model->batch_norms(false) == 0 && beside_pass_.statistics.empty()) beside_pass_.statistics = SameStatistics::moved(*request_.model, before);
 }
 
-std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std::uint64_t cap) {
+// Every segment by name is every segment.
+const NeedsMeter::Training* NeedsMeter::known_training(const TrainingPlan& plan) const {
+  const auto names_of = [&](const Segments& segments) {
+    if (!segments.all) return segments.names;
+    decltype(segments.names) all;
+    for (const auto& path : segments_)
+      if (path.find('/') == std::string::npos) all.insert(path);
+    return all;
+  };
   for (const auto& known : trained_)
-    if (known.microbatch == plan.microbatch && known.segments == plan.segments) return known.bytes <= cap ? std::optional(known.bytes) : std::nullopt;
+    if (known.microbatch == plan.microbatch && (known.segments == plan.segments || (names_of(known.segments.twice) == names_of(plan.segments.twice) && names_of(known.segments.offload) == names_of(plan.segments.offload))))
+      return &known;
+  return nullptr;
+}
+
+std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std::uint64_t cap) {
+  if (const auto* known = known_training(plan)) return known->bytes <= cap ? std::optional(known->bytes) : std::nullopt;
   std::uint64_t stored = 0;
-  const auto bytes = measure(cap, [&] {
+  const auto bytes = measure(cap, work_of(plan.microbatch, plan.segments), [&] {
     Recorder recorder(memory_);
     train_once(plan.microbatch, plan.segments, recorder);
     const Weighed weighed = recorder.weighed();
@@ -353,7 +372,7 @@ std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std:
 std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uint64_t cap) {
   for (const auto& known : evaluated_)
     if (known.clips == clips) return known.bytes <= cap ? std::optional(known.bytes) : std::nullopt;
-  const auto bytes = measure(cap, [&] {
+  const auto bytes = measure(cap, forward_share * static_cast<double>(clips), [&] {
     Recorder recorder(memory_);
     const at::NoGradGuard no_grad;
     request_.model->set_training(false);
@@ -378,7 +397,7 @@ const std::vector<KernelCall>& NeedsMeter::kernels(std::uint64_t cap) {
   if (!kernels_.empty() || !request_.arithmetic.reduced()) return kernels_;
   const Assembler& assembler = request_.train ? *request_.train : *request_.eval;
   for (const std::int64_t clips : {2, 1}) {
-    const auto measured = measure(cap, [&] {
+    const auto measured = measure(cap, forward_share * static_cast<double>(clips), [&] {
       Recorder recorder(memory_);
       const at::NoGradGuard no_grad;
       request_.model->set_training(request_.train != nullptr);
@@ -417,12 +436,17 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
   auto& known = offload ? offload_traces_ : single_traces_;
   if (const auto found = known.find(clips); found != known.end()) return &found->second;
   PassTrace trace;
-  const auto bytes = measure(cap, [&] {
+  const SegmentPlan segments = offload ? SegmentPlan{{}, {true, {}}} : SegmentPlan{{true, {}}, {}};
+  std::uint64_t stored = 0;
+  const auto bytes = measure(cap, work_of(clips, segments), [&] {
     Recorder recorder(memory_);
-    train_once(clips, offload ? SegmentPlan{{}, {true, {}}} : SegmentPlan{{true, {}}, {}}, recorder);
+    train_once(clips, segments, recorder);
     trace = recorder.finish(clips);
-    return note(recorder.weighed(), recorder.seen(), recorder.draws());
+    const Weighed weighed = recorder.weighed();
+    stored = weighed.stored;
+    return note(weighed, recorder.seen(), recorder.draws());
   });
+  if (bytes && known_training({clips, 1, segments}) == nullptr) trained_.push_back({clips, segments, *bytes, stored});
   return bytes ? &known.emplace(clips, std::move(trace)).first->second : nullptr;
 }
 
@@ -442,9 +466,8 @@ const MemoryModel* NeedsMeter::model(std::uint64_t cap) {
 }
 
 std::uint64_t NeedsMeter::stored(const TrainingPlan& plan) const {
-  for (const auto& known : trained_)
-    if (known.microbatch == plan.microbatch && known.segments == plan.segments) return known.stored == 0 ? 0 : with_margin(known.stored);
-  return 0;
+  const auto* known = known_training(plan);
+  return known && known->stored > 0 ? with_margin(known->stored) : 0;
 }
 
 std::optional<NeedsMeter::FewClips> NeedsMeter::model_of_few(std::uint64_t cap) {

@@ -114,6 +114,8 @@ class NeedsMeter {
   [[nodiscard]] bool has_training() const { return request_.train != nullptr; }
   [[nodiscard]] bool has_evaluation() const { return request_.eval != nullptr; }
   [[nodiscard]] int passes() const { return passes_; }  // measured by this process
+  // The work of these passes, as clips of a training step: a forward pass is a third of one, and what is computed twice a third more.
+  [[nodiscard]] double clips() const { return clips_; }
   void remember() const;
 
   // As much as a measurement may take that goes beyond a budget to find out which one works: what the machine or cgroup has to spare.
@@ -132,10 +134,13 @@ class NeedsMeter {
   };
   bool recall();
   void measure_fixed();
-  std::optional<std::uint64_t> measure(std::uint64_t cap, const std::function<Weighed()>& pass);
+  // `clips`: as clips() counts them.
+  std::optional<std::uint64_t> measure(std::uint64_t cap, double clips, const std::function<Weighed()>& pass);
   Weighed note(Weighed weighed, const std::vector<std::string>& segments, const std::string& draws);
   void train_long(const SegmentPlan& segments, SegmentObserver& observer);
   void train_once(std::int64_t clips, const SegmentPlan& segments, SegmentObserver& observer);
+  // Of a training pass that was measured.
+  [[nodiscard]] const Training* known_training(const TrainingPlan& plan) const;
   [[nodiscard]] const PassTrace* trace(std::int64_t clips, std::uint64_t cap, bool offload);
 
   NeedsRequest request_;
@@ -154,6 +159,7 @@ class NeedsMeter {
   BesidePass beside_pass_;
   TensorMemory memory_;
   int passes_ = 0;
+  double clips_ = 0;
 };
 
 }  // namespace sluice

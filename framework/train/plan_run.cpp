@@ -50,7 +50,10 @@ Json json_of(const Session& session) {
   json["batches_in_flight"] = session.batches_in_flight();
   json["smallest_plan"] = to_json(planned.smallest, session);
   json["accounts"] = {{"base", planned.needs.base},           {"runtime", planned.needs.runtime},     {"parameters", planned.needs.parameters},   {"gradients", planned.needs.gradients},
-                      {"optimizer", planned.needs.optimizer}, {"activations", planned.needs.activations}, {"offload", planned.needs.offload}, {"samples", session.budget.samples}, {"reuse", session.budget.reuse}, {"reserve", session.budget.reserve}, {"unused", session.budget.unused}};
+                      {"optimizer", planned.needs.optimizer}, {"activations", planned.needs.activations}, {"offload", planned.needs.offload}, {"decoders", session.budget.split.decoders}, {"samples", session.budget.split.samples}, {"batches", session.budget.split.batches}, {"reuse", session.budget.reuse}, {"reserve", session.budget.reserve}, {"unused", session.budget.unused}};
+  json["layout"] = wants_channels_last(session.pipeline) ? "channels_last" : "contiguous";
+  json["probing"] = {{"passes", planned.probe_passes}, {"steps", planned.probe_steps}};
+  json["checkpoint_buffer"] = session.budget.checkpoint;
   json["segments"] = Json::array();
   if (planned.model)
     for (const auto& name : planned.model->segments())
@@ -112,6 +115,8 @@ void print_text(const Session& session) {
   if (session.eval_assembler) fmt::print("  {:<14} {} at a time\n", "evaluation", counted(static_cast<std::uint64_t>(planned.plan.eval_microbatch), "clip"));
   fmt::print("  {:<14} {}, batches in flight: {}\n", "data", counted(static_cast<std::uint64_t>(session.workers), "worker"), session.batches_in_flight());
   fmt::print("  {:<14} {}\n", "layout", wants_channels_last(session.pipeline) ? "channels_last" : "contiguous");
+  if (planned.probe_passes > 0) fmt::print("  {:<14} in {} pass{}, the work of {:.1f} steps; kept for later starts\n", "measured", planned.probe_passes, planned.probe_passes == 1 ? "" : "es", planned.probe_steps);
+  else fmt::print("  {:<14} at an earlier start\n", "measured");
   fmt::print("host memory by account\n{}", session.budget.table);
   if (!session.device.is_cpu())
     fmt::print("memory of {} by account\n  {:<12} {:>10}\n  {:<12} {:>10}\n  {:<12} {:>10}\n  {:<12} {:>10}\n  {:<12} {:>10}\n", session.device.str(), "parameters", format_bytes(planned.needs.parameters), "gradients",

@@ -427,6 +427,8 @@ Planned make_plan(NeedsMeter& meter, const PlanRequest& request) {
   planned.limits = planner.limits();
   planned.segments = meter.segments();
   planned.whole_because = planner.whole_because();
+  planned.probe_passes = meter.passes();
+  planned.probe_steps = meter.clips() / static_cast<double>(request.limits.batch);
   return planned;
 }
 

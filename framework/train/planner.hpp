@@ -49,6 +49,8 @@ struct Planned {
   PlanLimits limits{};         // with what the first pass showed
   std::string whole_because{};  // where what the model does beside its Pass keeps the batch whole
   std::vector<std::string> segments{};  // of the model, by path
+  int probe_passes = 0;       // that were measured for it, at this start
+  double probe_steps = 0;     // the work of these, in steps of the whole batch
   std::optional<MemoryModel> model{};  // where there was something to choose
   std::vector<PlanStep> steps{};       // the plans worth choosing, the one with the most memory first; empty without a model
 };

@@ -87,7 +87,7 @@ class Session {
   // The plan as a file that `--plan` takes.
   [[nodiscard]] std::string plan_toml() const;
   // Batches of samples that the budget has room for at once, the one at work among them; as many as are useful at most.
-  [[nodiscard]] std::int64_t batches_in_flight() const;
+  [[nodiscard]] std::int64_t batches_in_flight() const { return batches_within(budget.samples, batch_places_); }
   // Of the tensors: what budget.device_memory leaves them, on a card without what its driver takes beside them; 0: no bound but host_ram.
   [[nodiscard]] std::uint64_t device_memory() const { return device.is_cpu() ? pipeline.budget.device_memory.value : of_card_; }
   // Of the tensors alone, and no less than the key takes. With device_memory it counts on offloading, without on none.
@@ -115,6 +115,7 @@ class Session {
   struct SampleNeeds {
     BudgetNeeds bytes;
     std::uint64_t largest = 0;  // of one sample that is decoded
+    std::uint64_t decoders = 0;  // of it, what they work in
     std::uint64_t batch = 0;    // places of a batch
   };
   [[nodiscard]] SampleNeeds needs_of_samples(const SampleBounds& train, std::int64_t eval_microbatch) const;
@@ -122,6 +123,7 @@ class Session {
   [[nodiscard]] std::string smaller_hint(std::uint64_t room) const;
   [[nodiscard]] std::uint64_t budget_bytes() const;  // host_ram, or what "auto" stands for
   [[nodiscard]] std::int64_t allowed_failures() const;
+  [[nodiscard]] static std::int64_t batches_within(std::uint64_t samples, std::uint64_t places);
   [[nodiscard]] std::string needs_key(const Options& options) const;
   // Asks the card what it has; nothing on the CPU.
   void measure_card();

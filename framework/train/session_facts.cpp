@@ -57,7 +57,11 @@ AccountBytes Session::accounts(bool peak) const {
   set(Account::activations, total - std::min(total, others + gradients));
   const auto stored = OffloadStore::instance().counters();
   set(Account::offload, peak ? stored.peak : stored.live + stored.kept);
-  set(Account::samples, samples ? peak ? samples->peak() : samples->used() : 0);
+  if (!samples) return bytes;
+  const SampleBytes of_samples = peak ? samples->split_at_peak() : samples->split();
+  set(Account::decoders, of_samples.decoders);
+  set(Account::samples, of_samples.samples);
+  set(Account::batches, of_samples.batches);
   return bytes;
 }
 

@@ -15,9 +15,11 @@
 #include "framework/base/strings.hpp"
 #include "framework/config/toml.hpp"
 #include "framework/flow/workers.hpp"
+#include "framework/memory/machine.hpp"
 #include "framework/memory/nvidia.hpp"
 #include "framework/memory/process.hpp"
 #include "framework/train/capped_allocator.hpp"
+#include "framework/train/checkpointing.hpp"
 #include "framework/train/chunk_choice.hpp"
 #include "framework/train/device.hpp"
 #include "framework/train/kernel_audit.hpp"
@@ -41,6 +43,9 @@ std::int64_t workers_that_fit(std::uint64_t host_ram, const BudgetConfig& config
   const std::uint64_t spare = host_ram - std::min(host_ram, taken), each = reserve_bytes(1) - reserve_bytes(0) + 2 * largest_sample;
   return 1 + static_cast<std::int64_t>(std::min<std::uint64_t>(static_cast<std::uint64_t>(most - 1), spare / each));
 }
+
+// Batches ahead of the trainer, and the one at work.
+constexpr std::uint64_t most_batches = 3;
 
 struct Demand {
   std::int64_t batch = 1;
@@ -93,6 +98,15 @@ std::string Session::needs_key(const Options& options) const {
   std::string key = fmt::format("{} torch {} {} threads {} train {} passes {} of {} eval {} layout {} norm {}.{}\n", name_of(arithmetic.precision), TORCH_VERSION, device.str(), pipeline.budget.compute_threads.value,
                                 options.training, limits_.one_pass() ? "one" : "several", pipeline.batch.size.value, eval_assembler != nullptr,
                                 wants_channels_last(pipeline), static_cast<int>(pipeline.model.batch_norm.mode), pipeline.model.batch_norm.group);
+  // Other processors and drivers have other kernels, as have other settings of the libraries.
+  const auto processor = read_processor();
+  key += fmt::format("{} {} deterministic {}\n", processor.model, join(processor.flags, ","), pipeline.run.deterministic.value);
+  for (const auto& [name, value] : pipeline.environment) key += fmt::format("{}={}\n", name, value);
+  if (!device.is_cpu()) {
+    const auto driver = read_nvidia();
+    key += driver.driver + "\n";
+    for (const auto& card : driver.cards) key += card.name + "\n";
+  }
   key += fmt::format("chunks of {} and {} of {}\n", chunking.frames, chunking.halo, chunking.on() ? longest_clip_ : 0);
   key += streams_text(train_streams) + "\n" + streams_text(val_streams) + "\n" + join(dataset->classes(), ",") + "\n";
   key += fmt::format("{} {}\n", dataset->samples(Split::train), dataset->samples(Split::val));
@@ -126,17 +140,17 @@ Session::SampleNeeds Session::needs_of_samples(const SampleBounds& train, std::i
   set_smallest(all, demands, allowed_failures() - static_cast<std::int64_t>(dataset->failed().size()));
   for (const auto& [batch, bounds] : demands) {
     // Two batches ahead, one at work, and a clip for each worker.
-    const auto ahead = 3 * static_cast<std::uint64_t>(batch) * bounds.place + static_cast<std::uint64_t>(2 * workers_of(pipeline.budget) + 2) * bounds.largest;
+    const auto ahead = most_batches * static_cast<std::uint64_t>(batch) * bounds.place + static_cast<std::uint64_t>(2 * workers_of(pipeline.budget) + 2) * bounds.largest;
     needs.largest = std::max(needs.largest, bounds.largest);
+    needs.decoders = std::max(needs.decoders, bounds.decoders);
     needs.batch = std::max(needs.batch, static_cast<std::uint64_t>(batch) * bounds.place);
     all.useful_samples = std::max({all.useful_samples, ahead, bounds.smallest_all});
   }
   return needs;
 }
 
-std::int64_t Session::batches_in_flight() const {
-  const std::uint64_t place = std::max<std::uint64_t>(1, batch_places_);
-  return static_cast<std::int64_t>(std::clamp<std::uint64_t>(budget.samples / place, 1, 3));
+std::int64_t Session::batches_within(std::uint64_t samples, std::uint64_t places) {
+  return static_cast<std::int64_t>(std::clamp<std::uint64_t>(samples / std::max<std::uint64_t>(1, places), 1, most_batches));
 }
 
 // What would make a pipeline fit that does not, beside a larger budget: what changes nothing that is learnt first. `room`: of gradients and activations.
@@ -310,8 +324,16 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     planned.why = fmt::format("clips of up to {} frames, {} at a time and {} more on each side", longest_clip_, chunking.frames, chunking.halo);
   }
 
+  const std::uint64_t buffer = train_assembler ? checkpoint_buffer(*model, *optimizer) : 0;
   const auto all_of = [&](const TrainingPlan& what, const TensorNeeds& tensors, std::int64_t threads) {
-    BudgetNeeds all = samples_for(what.eval_microbatch).bytes;
+    const SampleNeeds& of_samples_now = samples_for(what.eval_microbatch);
+    BudgetNeeds all = of_samples_now.bytes;
+    all.most.batches = most_batches * of_samples_now.batch;
+    all.most.decoders = static_cast<std::uint64_t>(threads) * of_samples_now.decoders;
+    all.what_batches = fmt::format("up to {} of {}", most_batches, format_bytes(of_samples_now.batch));
+    all.what_decoders = fmt::format("{} at work, {}", threads, threads == 1 ? format_bytes(of_samples_now.decoders) : format_bytes(of_samples_now.decoders) + " each");
+    if (device.is_cpu()) all.checkpoint_buffer = buffer;
+    else all[Account::checkpoint] = buffer;
     all[Account::reserve] = reserve_bytes(threads);
     all[Account::base] = tensors.base;
     all[Account::runtime] = tensors.runtime;

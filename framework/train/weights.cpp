@@ -71,6 +71,8 @@ std::string listed(const std::vector<std::string>& names) {
 
 }  // namespace
 
+std::uint64_t bytes_to_fetch(const at::Tensor& tensor) { return tensor.is_cpu() && tensor.is_contiguous() ? 0 : static_cast<std::uint64_t>(tensor.nbytes()); }
+
 std::vector<TensorToWrite> tensors_to_write(const std::vector<NamedTensor>& tensors) {
   std::vector<TensorToWrite> out;
   const auto on_host = std::make_shared<at::Tensor>();  // the one that is being written
@@ -80,12 +82,12 @@ std::vector<TensorToWrite> tensors_to_write(const std::vector<NamedTensor>& tens
     entry.type = type_of(item);
     entry.shape = item.tensor.sizes().vec();
     const auto bytes = static_cast<std::size_t>(item.tensor.nbytes());
-    if (item.tensor.is_cpu() && item.tensor.is_contiguous())
+    if (bytes_to_fetch(item.tensor) == 0)
       entry.bytes = {static_cast<const std::byte*>(item.tensor.const_data_ptr()), bytes};
     else
       entry.fetch = [tensor = item.tensor, on_host, bytes]() -> std::span<const std::byte> {
         on_host->reset();
-        *on_host = tensor.detach().to(at::kCPU).contiguous();
+        *on_host = tensor.detach().to(tensor.options().device(at::kCPU), false, true, at::MemoryFormat::Contiguous);
         return {static_cast<const std::byte*>(on_host->const_data_ptr()), bytes};
       };
     out.push_back(std::move(entry));

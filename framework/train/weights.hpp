@@ -16,6 +16,9 @@ namespace sluice {
 [[nodiscard]] std::vector<TensorToWrite> tensors_to_write(const std::vector<NamedTensor>& tensors);
 std::vector<TensorToWrite> tensors_to_write(std::vector<NamedTensor>&&) = delete;
 
+// Bytes of such a copy; 0 where none is needed.
+[[nodiscard]] std::uint64_t bytes_to_fetch(const at::Tensor& tensor);
+
 struct WeightsReport {
   std::int64_t matched = 0;
   std::vector<std::string> missing;      // in the network, not in the file

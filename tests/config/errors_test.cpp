@@ -179,6 +179,7 @@ const Case cases[] = {
     {"[loss]", "[plan]\nchunk = ^0\n[loss]", "plan.chunk must be"},
     {"[loss]", "[plan]\ncheckpoint = ^3\n[loss]", "plan.checkpoint must be \"auto\", true, false or a list"},
     {"[loss]", "[plan]\n^chekpoint = true\n[loss]", "[plan] has no key 'chekpoint'", "did you mean checkpoint?"},
+    {"[loss]", "[plan]\nlayout = ^\"contiguous\"\n[model.input]\nlayout = \"channels_last\"\n[loss]", "plan.layout = \"contiguous\" and model.input.layout = \"channels_last\" exclude each other", "one layout"},
     {"[loss]", "[plugins]\npath = ^\"nowhere\"\n[loss]", "plugins.path: there is no"},
     {"[loss]", "[plugins]\npath = [^1]\n[loss]", "plugins.path must be text"},
     {"[loss]", "[env]\n^OMP_NUM_THREADS = \"4\"\n[loss]", "would break the budget of threads", "budget.compute_threads"},

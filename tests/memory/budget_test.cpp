@@ -82,6 +82,24 @@ TEST_CASE("what is left goes to the samples, up to what is of use; the parts add
   CHECK(divide_budget(1024 * MiB, needs, "").samples == needs.smallest_samples);
 }
 
+// Mistake caught: decoders, batches and samples that are more or less than the share that they divide; a buffer that is counted twice.
+TEST_CASE("the samples' share is told by what it is held for") {
+  auto needs = some_needs();
+  needs.most = {6 * MiB, 0, 12 * MiB};
+  needs.what_batches = "up to 3 of 4 MiB";
+  needs.checkpoint_buffer = 27 * MiB;
+  const auto roomy = divide_budget(1024 * MiB, needs, "");
+  CHECK(roomy.split == SampleBytes{6 * MiB, roomy.samples - 18 * MiB, 12 * MiB});
+  CHECK(roomy.table.find("decoders") != std::string::npos);
+  CHECK(roomy.table.find("up to 3 of 4 MiB") != std::string::npos);
+  CHECK(roomy.table.find("the buffer of a checkpoint, 27.0 MiB") != std::string::npos);
+  CHECK(roomy.smallest == divide_budget(1024 * MiB, some_needs(), "").smallest);
+  needs.most = {15 * MiB, 0, 12 * MiB};  // more than the least share has
+  const auto least = divide_budget(roomy.smallest, needs, "");
+  CHECK(least.split.total() == least.samples);
+  CHECK(least.split.batches == 12 * MiB);
+}
+
 TEST_CASE("needs beyond any memory are refused, not wrapped around") {
   auto needs = some_needs();
   needs[Account::activations] = ~std::uint64_t{0} - 5;

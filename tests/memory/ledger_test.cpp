@@ -130,10 +130,31 @@ TEST_CASE("100,000 random operations on 1, 2, 3 and 7 threads lose no byte and n
   for (const int threads : {1, 2, 3, 7}) CHECK(ledger_storm(threads, 100000 / 4, 11) == "");
 }
 
-TEST_CASE("accounts hold what was written last") {
-  Accounts accounts;
-  accounts.set(Account::gradients, 7);
-  CHECK(accounts.get(Account::gradients) == 7);
-  CHECK(accounts.all()[static_cast<std::size_t>(Account::gradients)] == 7);
-  CHECK(name_of(Account::gradients) == "gradients");
+// Mistake caught: bytes that stay with the decoders after a decoder, or with the samples after they are in a batch; parts that
+// are lost or doubled when a lease moves or shrinks, so that the accounts no longer add up.
+TEST_CASE("the parts of leases are counted where they belong, and add up") {
+  Ledger ledger(100);
+  Lease a = std::move(*ledger.acquire(60));
+  a.count_as(Account::decoders, 25);
+  CHECK(ledger.split() == SampleBytes{25, 35, 0});
+  const auto b = ledger.acquire(40);
+  CHECK(ledger.split_at_peak() == SampleBytes{25, 75, 0});
+  a.count_as(Account::decoders, 0);
+  a.shrink_to(20);
+  a.count_as(Account::batches, 20);
+  CHECK(ledger.split() == SampleBytes{0, 40, 20});
+  a.shrink_to(5);  // the rest is gone, then what is counted
+  Lease moved = std::move(a);
+  CHECK(moved.counted_as(Account::batches) == 5);
+  CHECK(ledger.split() == SampleBytes{0, 40, 5});
+  moved = Lease();
+  CHECK(ledger.split() == SampleBytes{0, 40, 0});
+  CHECK(ledger.split_at_peak().total() == ledger.peak());
+  CHECK(signal_of([] {
+          Ledger small(100);
+          auto lease = small.acquire(20);
+          lease->count_as(Account::decoders, 15);
+          lease->count_as(Account::batches, 6);
+        }) == SIGABRT);
+  CHECK(name_of(Account::batches) == "batches");
 }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/state/hash.hpp"
+#include "tests/runs/own_cache.hpp"
 #include "tests/runs/synthetic_run.hpp"
 
 using namespace sluice::testing;
@@ -40,24 +41,6 @@ std::map<pid_t, std::string> children_of(pid_t parent) {
   }
   return found;
 }
-
-// Measurements of other tests, and of whoever runs them, are not these.
-class OwnCache {
- public:
-  explicit OwnCache(const fs::path& folder) {
-    if (const char* before = std::getenv("XDG_CACHE_HOME")) before_ = before;
-    setenv("XDG_CACHE_HOME", (folder / "cache").c_str(), 1);
-  }
-  ~OwnCache() {
-    if (before_) setenv("XDG_CACHE_HOME", before_->c_str(), 1);
-    else unsetenv("XDG_CACHE_HOME");
-  }
-  OwnCache(const OwnCache&) = delete;
-  OwnCache& operator=(const OwnCache&) = delete;
-
- private:
-  std::optional<std::string> before_;
-};
 
 fs::path file_like(const fs::path& folder, const std::string& beginning) {
   for (const auto& entry : fs::directory_iterator(folder))

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/memory/machine.hpp"
+#include "tests/runs/own_cache.hpp"
 #include "tests/runs/synthetic_run.hpp"
 
 using namespace sluice::testing;
@@ -69,6 +70,33 @@ Plan plan_of(const fs::path& file, const fs::path& folder, std::vector<std::stri
 }
 
 }  // namespace
+
+// Catches: an account that is left out or counted twice; a start that measures for longer than the four steps that the design allows, or again
+// what it knows; another plan at a later start.
+TEST_CASE("a plan's accounts add up to the budget, and it costs at most four steps to find, once") {
+  for (const char* norm : {"\"batch\"", "\"frozen\""}) {
+    CAPTURE(norm);
+    const ScratchFolder folder;
+    const OwnCache cache(folder.path());
+    const auto file = write_pipeline(folder.path(), large_clips(norm));
+    const Plan first = plan_of(file, folder.path());
+    std::uint64_t sum = 0;
+    for (const auto& [account, bytes] : first.json["accounts"].items()) sum += bytes.get<std::uint64_t>();
+    CHECK(sum == first.json["host_ram"].get<std::uint64_t>());
+    for (const char* account : {"base", "runtime", "samples", "batches", "parameters", "gradients", "optimizer", "activations", "reserve"}) {
+      CAPTURE(account);
+      CHECK(first.json["accounts"][account] > 0);
+    }
+    CHECK(first.json["checkpoint_buffer"] > 0);  // weights lie with the channels last
+    CHECK(first.json["probing"]["passes"] > 0);
+    CHECK(first.json["probing"]["steps"] <= 4.0);
+    MESSAGE("batch norm ", norm, ": ", first.json["probing"].dump());
+    const Plan later = plan_of(file, folder.path());
+    CHECK(later.json["probing"]["passes"] == 0);
+    CHECK(later.json["plan"] == first.json["plan"]);
+    CHECK(plan_of(file, folder.path(), {"plan.layout=contiguous"}).json["layout"] == "contiguous");
+  }
+}
 
 // Catches: a plan that is not followed, a smallest budget that does not work or is not the smallest, weights that depend on the budget.
 TEST_CASE("batch norm over the batch: the budget decides what is computed twice, down to the smallest, and the weights stay the same bits") {

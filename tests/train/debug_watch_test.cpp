@@ -1,6 +1,7 @@
 // What --debug says of a step that went wrong.
 #include "framework/train/debug_watch.hpp"
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <string>
@@ -10,6 +11,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <c10/util/Exception.h>
@@ -51,6 +53,23 @@ TEST_CASE("the first output that is not finite is named with its segment") {
   // A mask of infinities is meant.
   run(watch, same, [](const at::Tensor& x) { return x.masked_fill(x.gt(100), -std::numeric_limits<double>::infinity()); });
   CHECK(watch.first_not_finite().empty());
+}
+
+// Mistake caught: memory that nobody has written yet, which LibTorch views before it writes a result to it, taken for a result. Whether
+// it holds NaN is chance; here it does for certain.
+TEST_CASE("a view of memory that was not written yet is no result") {
+  DebugWatch watch;
+  watch.begin();
+  const at::Tensor unwritten = at::empty({2, 3});
+  std::fill_n(unwritten.data_ptr<float>(), 6, std::numeric_limits<float>::quiet_NaN());
+  at::Tensor result = unwritten.as_strided({1, 3}, {3, 1}).view({3, 1}).expand({3, 4});
+  CHECK(watch.first_not_finite().empty());
+  result = result + 1;
+  CHECK(watch.first_not_finite().starts_with("add (outside of any segment, forward) gave Float [3x4] with all values not finite"));
+  // What writes to the memory that it returns is a result.
+  watch.begin();
+  unwritten.mul_(2);
+  CHECK(watch.first_not_finite().starts_with("mul_ "));
 }
 
 // Mistake caught: a backward pass that nobody watches, or whose operations count to the segment that ran last.
