@@ -87,7 +87,7 @@ void add_train(CLI::App& app, Action& action) {
   command->add_flag("--resume", verb->request.resume, "go on from the newest checkpoint of the run's folder; afresh if there is none");
   command->add_flag("--force-threads", verb->request.force_threads, "resume although compute_threads differ: the result is then no longer bit-equal");
   command->add_flag("--debug", verb->request.debug,
-                    "one thread, and every operation is looked at: names the first output that is not finite, an index out of range, the operation that failed, with their segments; slow");
+                    "one thread, and every operation is looked at: indices, shapes and types before it runs, the first output that is not finite, the operation that failed, with their segments; slow");
   add_plan_option(*command, verb->arguments);
   command->add_flag("--quiet", verb->request.quiet, "warnings and the final table alone");
   command->footer("Example: sluice train pipelines/motion8.toml run.epochs=2 --resume");

@@ -10,6 +10,6 @@ std::int64_t workers_of(const BudgetConfig& budget) {
   return budget.workers.value > 0 ? budget.workers.value : cores;
 }
 
-std::uint64_t reserve_bytes(std::int64_t workers) { return 24 * MiB + static_cast<std::uint64_t>(workers) * 2 * MiB; }
+std::uint64_t reserve_bytes(std::int64_t workers) { return 12 * MiB + static_cast<std::uint64_t>(workers) * 2 * MiB; }
 
 }  // namespace sluice

@@ -43,6 +43,7 @@ Recovery::Options BatchWork::recovery_options() {
 std::optional<StepResult> BatchWork::step(const Batch& batch, double lr, const Step::GoOn& go_on) {
   if (long_step_) {
     long_step_->add(*session_.train_assembler, batch);
+    if (go_on) static_cast<void>(go_on());  // it may throw; a batch of chunks is left by the feed alone
     return batch.complete() ? std::optional(long_step_->commit(lr)) : std::nullopt;
   }
   try {

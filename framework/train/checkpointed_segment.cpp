@@ -1,6 +1,7 @@
 // Each tensor that the graph saves becomes a number. The first that is asked for by its number brings all of them back.
 #include "framework/train/checkpointed_segment.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -139,8 +140,9 @@ class Checkpointed : public std::enable_shared_from_this<Checkpointed> {
     at::ScalarType type;
     bool wanted = true;  // the graph has not let go of it
     at::Tensor tensor{};
-    std::int64_t version = 0;
-    // Not the bytes: who it was, while it is observed.
+    std::int64_t version = 0;        // of `tensor`
+    std::int64_t first_version = 0;  // of what the first run saved
+    // Not the bytes: who it was. While this is kept no other storage gets its address.
     c10::weak_intrusive_ptr<c10::StorageImpl> storage{c10::intrusive_ptr<c10::StorageImpl>()};
   };
 
@@ -176,7 +178,8 @@ class Checkpointed : public std::enable_shared_from_this<Checkpointed> {
 
   std::size_t new_place(const at::Tensor& tensor) {
     slots_.push_back({tensor.sizes().vec(), tensor.scalar_type()});
-    if (run_.observer) slots_.back().storage = tensor.storage().getWeakStorageImpl();
+    slots_.back().first_version = tensor._version();
+    if (tensor.has_storage()) slots_.back().storage = tensor.storage().getWeakStorageImpl();
     return slots_.size() - 1;
   }
 
@@ -238,11 +241,23 @@ class Checkpointed : public std::enable_shared_from_this<Checkpointed> {
     if (tensor.sizes() != at::IntArrayRef(slot.sizes) || tensor.scalar_type() != slot.type)
       throw Error(Code::plugin, fmt::format("the segment '{}' made {} in its first run and {} in its second", run_.name, text_of(slot.sizes, slot.type), text_of(tensor.sizes(), tensor.scalar_type())),
                   "a segment is a pure function of its inputs: nothing that another run changes may decide what it does");
+    if (was_changed(slot, tensor))
+      throw Error(Code::plugin, fmt::format("the segment '{}' cannot be run again: a tensor that it captured, {}, was changed in place after it had run", run_.name, text_of(slot.sizes, slot.type)),
+                  "what a segment captures is needed again in the backward pass: change a copy of it, or after the backward pass");
     if (slot.wanted) {
       slot.tensor = tensor.detach();
       slot.version = slot.tensor._version();
     }
     if (filled_++ == last_wanted_) throw Enough{};
+  }
+
+  // What has the storage that it had in the first run was made outside: a weight, or a tensor that the function captured. Statistics
+  // move by themselves, and are put back.
+  [[nodiscard]] bool was_changed(const Slot& slot, const at::Tensor& tensor) const {
+    if (!tensor.has_storage() || tensor._version() == slot.first_version) return false;
+    const auto* storage = tensor.storage().unsafeGetStorageImpl();
+    return slot.storage._unsafe_get_target() == storage &&
+           std::none_of(run_.statistics.begin(), run_.statistics.end(), [&](const at::Tensor& statistic) { return statistic.storage().unsafeGetStorageImpl() == storage; });
   }
 
   void check_inputs(const char* what, const char* hint) const {

@@ -40,7 +40,8 @@ struct SegmentRun {
 
 // What comes back is that of a plain run; the graph behind it holds the inputs and nothing of the segment's inside.
 // Throws Error(Code::plugin) when the segment changes an input in place, now or before its second run, or does otherwise the
-// second time than the first; the latter two from within the backward pass.
+// second time than the first; the latter two from within the backward pass. So it does for a tensor that the function captured and that
+// was changed in place between the runs, where an operation saves it; one that is only added, say, is not seen.
 [[nodiscard]] std::vector<at::Tensor> run_checkpointed(SegmentRun run);
 
 }  // namespace sluice

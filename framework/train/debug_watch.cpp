@@ -12,60 +12,21 @@
 #include <fmt/format.h>
 
 #include "framework/base/strings.hpp"
+#include "framework/train/operand_checks.hpp"
 
 namespace sluice {
 namespace {
 
 DebugWatch* watching = nullptr;
 
-std::string text_of(const at::Tensor& tensor) {
-  std::string sizes;
-  for (const auto size : tensor.sizes()) sizes += (sizes.empty() ? "" : "x") + std::to_string(size);
-  return fmt::format("{} [{}]", c10::toString(tensor.scalar_type()), sizes);
-}
-
 std::string inputs_of(const at::RecordFunction& function) {
   std::string text;
   for (const auto& value : function.inputs())
-    if (value.isTensor() && value.toTensor().defined()) text += (text.empty() ? "" : ", ") + text_of(value.toTensor());
+    if (value.isTensor() && value.toTensor().defined()) text += (text.empty() ? "" : ", ") + type_and_shape(value.toTensor());
   return text;
 }
 
 std::string plain(std::string_view name) { return std::string(name.starts_with("aten::") ? name.substr(6) : name); }
-
-// Operations that read by index: the place of the table, of the indices, and of the axis (-1: the first).
-struct Indexed {
-  std::string_view name;
-  std::size_t table, indices;
-  int axis;
-  std::int64_t ignored = -1;  // the place of an index that does not count
-};
-constexpr std::array<Indexed, 6> indexed{{{"aten::embedding", 0, 1, -1},
-                                          {"aten::index_select", 0, 2, 1},
-                                          {"aten::gather", 0, 2, 1},
-                                          {"aten::scatter", 0, 2, 1},
-                                          {"aten::cross_entropy_loss", 0, 1, -2, 4},
-                                          {"aten::nll_loss_nd", 0, 1, -2, 4}}};
-
-std::string range_problem(const at::RecordFunction& function) {
-  for (const auto& operation : indexed) {
-    if (operation.name != function.name()) continue;
-    const auto inputs = function.inputs();
-    if (inputs.size() <= std::max(operation.table, operation.indices)) return {};
-    if (!inputs[operation.table].isTensor() || !inputs[operation.indices].isTensor()) return {};
-    const at::Tensor table = inputs[operation.table].toTensor(), indices = inputs[operation.indices].toTensor();
-    if (!table.defined() || !indices.defined() || indices.numel() == 0 || table.dim() == 0 || indices.is_floating_point()) return {};
-    const std::int64_t axis = operation.axis == -1 ? 0 : operation.axis == -2 ? std::min<std::int64_t>(1, table.dim() - 1) : inputs[static_cast<std::size_t>(operation.axis)].toInt();
-    at::Tensor counted = indices.reshape({-1});
-    if (operation.ignored >= 0 && inputs.size() > static_cast<std::size_t>(operation.ignored) && inputs[static_cast<std::size_t>(operation.ignored)].isInt())
-      counted = counted.masked_select(counted.ne(inputs[static_cast<std::size_t>(operation.ignored)].toInt()));
-    if (counted.numel() == 0) return {};
-    const std::int64_t extent = table.size(axis), least = counted.min().item<std::int64_t>(), most = counted.max().item<std::int64_t>();
-    if (least >= 0 && most < extent) return {};
-    return fmt::format("index {} of {}, which are 0 to {}", least < 0 ? least : most, extent, extent - 1);
-  }
-  return {};
-}
 
 // Infinities that are meant, for masks are made of them.
 bool makes_masks(std::string_view name) {
@@ -101,6 +62,7 @@ void DebugWatch::begin() {
   backward_ = false;
   not_finite_.clear();
   out_of_range_.clear();
+  mismatch_.clear();
   last_.clear();
 }
 
@@ -112,6 +74,11 @@ std::string DebugWatch::first_not_finite() const {
 std::string DebugWatch::out_of_range() const {
   const std::lock_guard lock(mutex_);
   return out_of_range_;
+}
+
+std::string DebugWatch::mismatched() const {
+  const std::lock_guard lock(mutex_);
+  return mismatch_;
 }
 
 std::string DebugWatch::last_operation() const {
@@ -160,8 +127,11 @@ void DebugWatch::on_start(const at::RecordFunction& function) {
   }
   if (!backward_ && !segments_.empty() && function.seqNr() >= 0) segment_of_[function.seqNr()] = segments_.back();
   last_ = fmt::format("{} ({}) of {}", plain(function.name()), place(), inputs_of(function));
-  if (!out_of_range_.empty()) return;
-  if (const auto problem = range_problem(function); !problem.empty()) out_of_range_ = fmt::format("{} ({}): {}", plain(function.name()), place(), problem);
+  const auto note = [&](std::string& first, const std::string& problem) {
+    if (first.empty() && !problem.empty()) first = fmt::format("{} ({}): {}", plain(function.name()), place(), problem);
+  };
+  if (out_of_range_.empty()) note(out_of_range_, range_problem(function.name(), function.inputs()));
+  if (mismatch_.empty()) note(mismatch_, mismatch(function.name(), function.inputs()));
 }
 
 void DebugWatch::on_end(const at::RecordFunction& function) {
@@ -175,7 +145,7 @@ void DebugWatch::on_end(const at::RecordFunction& function) {
     const at::Tensor tensor = value.toTensor();
     const auto bad = tensor.numel() - at::isfinite(tensor).sum().item<std::int64_t>();
     if (bad == 0) continue;
-    not_finite_ = fmt::format("{} ({}) gave {} with {} not finite", plain(function.name()), place(), text_of(tensor), bad == tensor.numel() ? "all values" : counted(static_cast<std::uint64_t>(bad), "value"));
+    not_finite_ = fmt::format("{} ({}) gave {} with {} not finite", plain(function.name()), place(), type_and_shape(tensor), bad == tensor.numel() ? "all values" : counted(static_cast<std::uint64_t>(bad), "value"));
     return;
   }
 }

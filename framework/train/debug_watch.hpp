@@ -1,5 +1,5 @@
-// --debug: looks at every operation while it runs, and remembers what explains a failure: the first output that was not finite, an
-// index outside of its range, the operation that was begun last; each with its segment.
+// --debug: looks at every operation, and remembers what explains a failure: an index outside of its range and operands that do not fit,
+// before it runs; the first output that was not finite; the operation that was begun last; each with its segment.
 //
 //   DebugWatch watch;                 // one a process
 //   options.observer = &watch;        // of a Step: it tells the segments
@@ -32,8 +32,11 @@ class DebugWatch final : public SegmentObserver {
   void begin();
   // "convolution of segment layer3#2, forward, gave bf16 [2x256x2x14x14] with 12 values that are not finite"; empty where all were.
   [[nodiscard]] std::string first_not_finite() const;
-  // "embedding of the model: index 12 of 10"; empty where all were in range.
+  // "embedding (segment head, forward): index 12 of 10, which are 0 to 9"; empty where all were in range. An error also where the
+  // operation went on: what it made of it is a wrong number.
   [[nodiscard]] std::string out_of_range() const;
+  // "linear (segment head, forward): 24 features meet a weight for 16"; of the first, which then failed.
+  [[nodiscard]] std::string mismatched() const;
   // What ran when an exception came: the operation, where, and what went in.
   [[nodiscard]] std::string last_operation() const;
 
@@ -56,7 +59,7 @@ class DebugWatch final : public SegmentObserver {
   std::map<std::int64_t, std::string> segment_of_;    // of an operation of the forward pass, by autograd's number
   std::string backward_of_;                           // the segment whose gradients are computed
   bool backward_ = false;
-  std::string not_finite_, out_of_range_, last_;
+  std::string not_finite_, out_of_range_, mismatch_, last_;
 };
 
 }  // namespace sluice

@@ -1,7 +1,9 @@
-// The child answers a line a kernel, so where it dies is known: that kernel is not trusted, and another child goes on behind it.
+// The child answers a line a kernel, so where it dies is known: that kernel is not trusted, and another child goes on behind it. One for
+// which memory was short is not trusted either, but that is no verdict to keep.
 #include "framework/train/kernel_audit.hpp"
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -9,6 +11,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 
 #include <ATen/core/Tensor.h>
@@ -102,9 +105,11 @@ class Verdicts {
 constexpr std::uint64_t child_base = 160 * MiB, least_for_tensors = 16 * MiB;
 constexpr double longest_check = 120;  // seconds for one kernel
 
-// As far as a child comes; nothing behind the kernel at which the last one died.
-std::vector<KernelErrors> errors_of(const std::vector<KernelCall>& calls, const AuditOptions& options) {
-  std::vector<KernelErrors> found;
+constexpr const char* out_of_memory = "memory";  // what a child says of a kernel for which it had too little
+
+// As far as a child comes; nothing behind the kernel at which the last one died. Without a value: memory was short.
+std::vector<std::optional<KernelErrors>> errors_of(const std::vector<KernelCall>& calls, const AuditOptions& options) {
+  std::vector<std::optional<KernelErrors>> found;
   while (found.size() < calls.size()) {
     Json input{{"threads", options.threads}, {"cap", options.child_memory - child_base}, {"calls", Json::array()}};
     for (std::size_t i = found.size(); i < calls.size(); ++i) input["calls"].push_back(calls[i].text());
@@ -118,14 +123,21 @@ std::vector<KernelErrors> errors_of(const std::vector<KernelCall>& calls, const 
         started = true;
         continue;
       }
+      if (*line == out_of_memory) {
+        found.emplace_back();
+        continue;
+      }
       try {
-        found.push_back(errors_from(Json::parse(*line)));
+        found.emplace_back(errors_from(Json::parse(*line)));
       } catch (const std::exception&) {
         break;
       }
     }
     if (!started) break;  // no child can be had: what is not known is not trusted
-    if (found.size() < calls.size()) found.push_back({unknown, unknown, unknown, unknown});
+    if (found.size() == calls.size()) break;
+    // Killed from outside, as a system does that is short of memory, it says nothing of the kernel.
+    const bool killed = !child.open() && child.end().signal == SIGKILL;
+    found.push_back(killed ? std::nullopt : std::optional(KernelErrors{unknown, unknown, unknown, unknown}));
   }
   return found;
 }
@@ -176,9 +188,12 @@ KernelAudit audit_kernels(const std::vector<KernelCall>& calls, const AuditOptio
     if (!verdicts.find(call.text())) unknown_calls.push_back(call);
   if (!unknown_calls.empty() && options.child_memory >= child_base + least_for_tensors) {
     const auto found = errors_of(unknown_calls, options);
-    for (std::size_t i = 0; i < found.size(); ++i) verdicts.add(unknown_calls[i].text(), found[i]);
-    audit.checked = static_cast<std::int64_t>(found.size());
-    if (!found.empty()) verdicts.save();
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      if (!found[i]) continue;
+      verdicts.add(unknown_calls[i].text(), *found[i]);
+      ++audit.checked;
+    }
+    if (audit.checked > 0) verdicts.save();
     if (options.progress) options.progress(1);
   }
   std::map<std::string, std::string> lines;  // one for a kernel that is wrong with one clip and with several
@@ -206,12 +221,17 @@ int check_kernels_in_child() {
     std::fflush(stdout);
     for (const auto& text : input.at("calls")) {
       KernelErrors errors{unknown, unknown, unknown, unknown};
+      bool short_of_memory = false;
       try {
         errors = check_kernel(KernelCall::from_text(text.get<std::string>()));
+      } catch (const c10::OutOfMemoryError&) {
+        short_of_memory = true;
+      } catch (const std::bad_alloc&) {
+        short_of_memory = true;
       } catch (const c10::Error&) {
         // An operation that refuses its own type is none to trust.
       }
-      fmt::print("{}\n", to_json(errors).dump());
+      fmt::print("{}\n", short_of_memory ? out_of_memory : to_json(errors).dump());
       std::fflush(stdout);
       CappedAllocator::install().trim();
     }

@@ -141,13 +141,13 @@ KernelRoutes::Trust judge(const KernelErrors& errors, at::ScalarType type) {
 }
 
 KernelErrors check_kernel(const KernelCall& call, const RunKernel& run) {
+  const auto less = smaller(call);
   try {
     return compare(call, run ? run : run_in_library);
   } catch (const c10::OutOfMemoryError&) {
+    if (!less) throw;
   }
-  if (const auto less = smaller(call)) return check_kernel(*less, run);
-  constexpr double unknown = std::numeric_limits<double>::infinity();
-  return {unknown, unknown, unknown, unknown};
+  return check_kernel(*less, run);
 }
 
 }  // namespace sluice

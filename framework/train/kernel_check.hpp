@@ -23,7 +23,7 @@ struct KernelErrors {
 [[nodiscard]] KernelRoutes::Trust judge(const KernelErrors& errors, at::ScalarType type);
 
 // `run`: the operation; by default the library's own. The routes must trust all (KernelRoutes::trust_all) while it runs. Where memory
-// is short (c10::OutOfMemoryError) it is tried with half the height and width, down to a kernel's.
+// is short it is tried with half the height and width, down to a kernel's; c10::OutOfMemoryError where that is too much too.
 using RunKernel = std::function<at::Tensor(const KernelCall& call, const std::vector<at::Tensor>& tensors)>;
 [[nodiscard]] KernelErrors check_kernel(const KernelCall& call, const RunKernel& run = {});
 

@@ -98,21 +98,6 @@ constexpr double forward_share = 1.0 / 3;  // of the work of a step
 
 double work_of(std::int64_t clips, const SegmentPlan& segments) { return static_cast<double>(clips) * (segments.twice.any() ? 1 + forward_share : 1); }
 
-// How far the default generator has come. Without its tensor, which would be counted.
-class DrawsSoFar {
- public:
-  bool operator==(const DrawsSoFar&) const = default;
-
- private:
-  static at::mt19937_data_pod now() { return at::check_generator<at::CPUGeneratorImpl>(at::detail::getDefaultCPUGenerator())->engine().data(); }
-  explicit DrawsSoFar(const at::mt19937_data_pod& pod) : left_(pod.left_), next_(pod.next_), first_(pod.state_[0]) {}
-  int left_;
-  std::uint32_t next_, first_;
-
- public:
-  DrawsSoFar() : DrawsSoFar(now()) {}
-};
-
 // Reads the allocator at every border of a segment. Whatever lies between two of them counts to what came before.
 class Recorder final : public SegmentObserver {
  public:
@@ -123,7 +108,6 @@ class Recorder final : public SegmentObserver {
   }
 
   void begins(const std::string& path) override {
-    note_draws("the model");
     seen_.push_back(path);
     if (!outermost(path)) return;
     const auto before = lap();
@@ -136,7 +120,6 @@ class Recorder final : public SegmentObserver {
     trace_.segments.push_back(std::move(segment));
   }
   void ends(const std::string& path, const std::vector<at::Tensor>& outputs) override {
-    note_draws(path);
     if (!outermost(path)) return;
     auto& segment = trace_.segments.back();
     const auto now = lap();
@@ -178,7 +161,6 @@ class Recorder final : public SegmentObserver {
   }
   // Above what lived at the beginning; and all of the tensors' memory, with what was kept for reuse.
   [[nodiscard]] Weighed weighed() {
-    note_draws("the model");
     static_cast<void>(lap());
     const auto stored = OffloadStore::instance().counters().peak;
     // Of a card the blocks count that its allocator took from the driver; of the host what lives, for what waits for reuse has its own line.
@@ -186,15 +168,8 @@ class Recorder final : public SegmentObserver {
     return {bytes, host_footprint_ + stored, stored};
   }
   [[nodiscard]] const std::vector<std::string>& seen() const { return seen_; }
-  // The segment that was the first to draw from the default generator.
-  [[nodiscard]] const std::string& draws() const { return draws_; }
 
  private:
-  void note_draws(const std::string& where) {
-    const DrawsSoFar now;
-    if (draws_.empty() && !(now == drawn_)) draws_ = where;
-    drawn_ = now;
-  }
   struct Lap {
     std::uint64_t live = 0, peak = 0;
   };
@@ -220,8 +195,6 @@ class Recorder final : public SegmentObserver {
   PassTrace trace_;
   std::string in_backward_;
   std::vector<std::string> seen_;
-  DrawsSoFar drawn_;
-  std::string draws_;
 };
 
 }  // namespace
@@ -229,7 +202,7 @@ class Recorder final : public SegmentObserver {
 std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB; }
 
 NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key)
-    : request_(std::move(request)), folder_(std::move(folder)), key_("5 " + std::move(key)), memory_(request_.device) {
+    : request_(std::move(request)), folder_(std::move(folder)), key_("6 " + std::move(key)), memory_(request_.device) {
   if (!recall()) measure_fixed();
   if (const TensorNeeds* smaller = request_.of_smaller) {
     // What passes have left in between is no part of base.
@@ -294,10 +267,10 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, double clips
   return bytes <= cap ? std::optional(bytes) : std::nullopt;
 }
 
-Weighed NeedsMeter::note(Weighed weighed, const std::vector<std::string>& segments, const std::string& draws) {
-  segments_ = segments;
-  if (beside_pass_.draws.empty()) beside_pass_.draws = draws;
-  return weighed;
+void NeedsMeter::note(BesidePass seen) {
+  if (beside_pass_.draws.empty()) beside_pass_.draws = std::move(seen.draws);
+  if (beside_pass_.norm.empty()) beside_pass_.norm = std::move(seen.norm);
+  if (beside_pass_.statistics.empty()) beside_pass_.statistics = std::move(seen.statistics);
 }
 
 void NeedsMeter::train_long(const SegmentPlan& segments, SegmentObserver& observer) {
@@ -320,13 +293,14 @@ void NeedsMeter::train_once(std::int64_t clips, const SegmentPlan& segments, Seg
   options.microbatch = clips;
   options.classes = request_.classes;
   options.segments = segments;
-  options.observer = &observer;
+  BesideWatch watch(*request_.model, &observer);
+  options.observer = &watch;
   options.arithmetic = request_.arithmetic;
   Step step(*request_.model, loss, *request_.optimizer, options);
   const SameStatistics before(*request_.model);
   try {
     if (request_.chunking.on()) {
-      train_long(segments, observer);
+      train_long(segments, watch);
     } else if (!request_.one_pass) {
       for (auto& weight : request_.model->weights())
         if (weight.tensor.requires_grad()) weight.tensor.mutable_grad() = at::zeros_like(weight.tensor);
@@ -337,7 +311,10 @@ void NeedsMeter::train_once(std::int64_t clips, const SegmentPlan& segments, Seg
     throw;
   }
   step.drop_gradients();
-  if (request_.model->batch_norms(false) == 0 && beside_pass_.statistics.empty()) beside_pass_.statistics = SameStatistics::moved(*request_.model, before);
+  BesidePass seen = watch.seen();
+  if (request_.norms_decide) seen.norm.clear();
+  else seen.statistics = SameStatistics::moved(*request_.model, before);
+  note(std::move(seen));
 }
 
 // Every segment by name is every segment.
@@ -363,7 +340,8 @@ std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std:
     train_once(plan.microbatch, plan.segments, recorder);
     const Weighed weighed = recorder.weighed();
     stored = weighed.stored;
-    return note(weighed, recorder.seen(), recorder.draws());
+    segments_ = recorder.seen();
+    return weighed;
   });
   if (bytes) trained_.push_back({plan.microbatch, plan.segments, *bytes, stored});
   return bytes;
@@ -444,7 +422,8 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
     trace = recorder.finish(clips);
     const Weighed weighed = recorder.weighed();
     stored = weighed.stored;
-    return note(weighed, recorder.seen(), recorder.draws());
+    segments_ = recorder.seen();
+    return weighed;
   });
   if (bytes && known_training({clips, 1, segments}) == nullptr) trained_.push_back({clips, segments, *bytes, stored});
   return bytes ? &known.emplace(clips, std::move(trace)).first->second : nullptr;

@@ -17,6 +17,7 @@
 
 #include "framework/flow/chunks.hpp"
 #include "framework/train/assemble.hpp"
+#include "framework/train/beside_watch.hpp"
 #include "framework/train/kernel_call.hpp"
 #include "framework/train/memory_model.hpp"
 #include "framework/train/precision.hpp"
@@ -51,13 +52,6 @@ struct Weighed {
   std::uint64_t stored = 0;
 };
 
-// What a model does in training that its Pass does not see, and that depends on how a batch is cut.
-struct BesidePass {
-  std::string draws{};       // the segment that draws random numbers of its own: a bare torch::dropout; "the model" outside of any. Empty: none
-  std::string statistics{};  // the first of its statistics that moves although the model counts no batch norm
-  [[nodiscard]] bool any() const { return !draws.empty() || !statistics.empty(); }
-};
-
 struct NeedsRequest {
   at::Device device{at::kCPU};
   Model* model = nullptr;
@@ -70,6 +64,8 @@ struct NeedsRequest {
   Arithmetic arithmetic{};
   Chunking chunking{};               // of long clips, which go through one at a time
   std::int64_t clip_frames = 0;      // of the longest of them
+  // It counts batch norm that is not frozen: the batch is cut as model.batch_norm says, so statistics over what is cut are known of.
+  bool norms_decide = false;
   bool one_pass = true;              // a batch is one microbatch; otherwise the gradients of earlier ones live beside each
   // Of smaller passes of the same session, measured before: base counts from there, and the libraries keep no less.
   const TensorNeeds* of_smaller = nullptr;
@@ -136,7 +132,7 @@ class NeedsMeter {
   void measure_fixed();
   // `clips`: as clips() counts them.
   std::optional<std::uint64_t> measure(std::uint64_t cap, double clips, const std::function<Weighed()>& pass);
-  Weighed note(Weighed weighed, const std::vector<std::string>& segments, const std::string& draws);
+  void note(BesidePass seen);
   void train_long(const SegmentPlan& segments, SegmentObserver& observer);
   void train_once(std::int64_t clips, const SegmentPlan& segments, SegmentObserver& observer);
   // Of a training pass that was measured.

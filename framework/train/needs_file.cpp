@@ -89,7 +89,7 @@ bool NeedsMeter::recall() {
     kernels_ = std::move(kernels);
     routed_ = json.at("routed").get<std::vector<std::string>>();
     segments_ = json.at("segments").get<std::vector<std::string>>();
-    beside_pass_ = {json.at("draws"), json.at("moves")};
+    beside_pass_ = {json.at("draws"), json.at("norms"), json.at("moves")};
     fixed_ = fixed;
     trained_ = std::move(trained);
     evaluated_ = std::move(evaluated);
@@ -113,6 +113,7 @@ void NeedsMeter::remember() const {
             {"kernels", Json::array()},
             {"routed", routed_},
             {"draws", beside_pass_.draws},
+            {"norms", beside_pass_.norm},
             {"moves", beside_pass_.statistics},
             {"training", Json::array()},
             {"evaluation", Json::array()},

@@ -99,7 +99,8 @@ class Planner {
   [[nodiscard]] std::string whole_because() const {
     const auto& beside = meter_.beside_pass();
     if (!meter_.has_training() || limits_.microbatches.front() < limits_.batch || limits_.batch == 1) return {};
-    if (!beside.draws.empty()) return fmt::format("the batch stays whole, for {} draws random numbers beside its Pass", named(beside.draws));
+    if (!beside.draws.empty()) return fmt::format("the batch stays whole, for {} draws random numbers beside its Pass", beside.draws);
+    if (!beside.norm.empty()) return fmt::format("the batch stays whole, for {} takes statistics over the batch and counts as no batch norm", beside.norm);
     if (!beside.statistics.empty()) return fmt::format("the batch stays whole, for {} moves in training", beside.statistics);
     return {};
   }
@@ -121,12 +122,14 @@ class Planner {
     const auto microbatch = limits_.microbatches.back();
     const std::string hint = fmt::format("; or batch.microbatch = {}: the batch stays whole", limits_.batch);
     if (!beside.draws.empty())
-      throw Error(Code::configuration, fmt::format("{} draws random numbers beside its Pass, and microbatches of {} would change what is drawn", named(beside.draws), microbatch),
+      throw Error(Code::configuration, fmt::format("{} draws random numbers beside its Pass, and microbatches of {} would change what is drawn", beside.draws, microbatch),
                   "use pass.dropout(x, p), whose draws follow the sample, for torch::dropout" + hint);
+    if (!beside.norm.empty())
+      throw Error(Code::configuration, fmt::format("{} takes statistics over the batch and counts as no batch norm, and microbatches of {} would take them over fewer clips", beside.norm, microbatch),
+                  "count it in batch_norms(), so that model.batch_norm decides, or normalise each clip by itself (GroupNorm)" + hint);
     throw Error(Code::configuration, fmt::format("the model's {} moves in training and counts as no batch norm, and microbatches of {} would move it more often", beside.statistics, microbatch),
                 "count it in batch_norms(), so that model.batch_norm decides" + hint);
   }
-  static std::string named(const std::string& segment) { return segment == "the model" ? segment : fmt::format("the segment '{}'", segment); }
 
   // What gradients and activations cannot have, and can.
   [[nodiscard]] std::uint64_t taken(std::int64_t eval_microbatch, Room how) const {

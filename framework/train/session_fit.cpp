@@ -289,6 +289,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   request.eval = eval_assembler.get();
   request.batch_size = size;
   request.classes = classes();
+  request.norms_decide = pipeline.model.batch_norm.mode != BatchNormConfig::Mode::frozen && model->batch_norms(false) > 0;
   request.one_pass = limits_.one_pass();
   request.arithmetic = arithmetic;
   request.chunking = chunking;

@@ -64,7 +64,7 @@ class TrainingRun {
       throw work_.out_of_memory();
     } catch (const c10::Error& error) {
       save_what_there_is();
-      throw Error(Code::plugin, fmt::format("step {}: {}{}", step_count_ + 1, error.what_without_backtrace(), failed_operation()), watch_ ? "" : "--debug names the operation and its segment");
+      throw Error(Code::plugin, fmt::format("{}: {}{}", place_text(), error.what_without_backtrace(), failed_operation()), watch_ ? "" : "--debug names the operation and its segment");
     } catch (const std::exception&) {
       save_what_there_is();
       throw;
@@ -88,7 +88,7 @@ class TrainingRun {
   [[nodiscard]] BatchWork::Options work_options() {
     BatchWork::Options options;
     options.place = [this] {
-      return BatchWork::Place{step_count_, evaluation_ ? fmt::format("the evaluation after step {}", step_count_) : fmt::format("step {}", step_count_ + 1)};
+      return BatchWork::Place{step_count_, place_text()};
     };
     options.say = [this](const std::string& line) { reporter_.warning(line); };
     options.beyond_budget = [this](const std::string& line) { reporter_.beyond_budget(line); };
@@ -96,6 +96,8 @@ class TrainingRun {
     options.observer = watch_.get();
     return options;
   }
+
+  [[nodiscard]] std::string place_text() const { return evaluation_ ? fmt::format("the evaluation after step {}", step_count_) : fmt::format("step {}", step_count_ + 1); }
 
   [[nodiscard]] std::string best_metric() const {
     const auto& named = session_.pipeline.eval.best.value;
@@ -215,6 +217,7 @@ class TrainingRun {
     at::manual_seed(mix_bits(mix_bits(static_cast<std::uint64_t>(session_.pipeline.run.seed.value) ^ mix_bits(cursor_.phase)) + static_cast<std::uint64_t>(batch.index)));
     const std::optional<StepResult> done = work_.step(batch, lr, [this] {
       housekeeping_.progress();
+      refuse_wrong_indices();
       return !housekeeping_.stop_requested();
     });
     computed_ += computing.seconds();
@@ -267,7 +270,9 @@ class TrainingRun {
   // Returns whether the run is to stop.
   bool evaluate_on(const Batch& batch, std::int64_t epoch) {
     if (!evaluation_) begin_evaluation();
+    if (watch_) watch_->begin();
     work_.evaluate(*evaluation_, batch);
+    refuse_wrong_indices();
     return evaluated(batch, epoch);
   }
 
@@ -335,7 +340,16 @@ class TrainingRun {
   }
   [[nodiscard]] std::string failed_operation() const {
     if (!watch_) return {};
-    return fmt::format("\n  in {}{}", watch_->last_operation(), watch_->out_of_range().empty() ? "" : "\n  " + watch_->out_of_range());
+    std::string text = "\n  in " + watch_->last_operation();
+    for (const auto& seen : {watch_->mismatched(), watch_->out_of_range()})
+      if (!seen.empty()) text += "\n  " + seen;
+    return text;
+  }
+  // Before the update: some operations go on with an index that is none.
+  void refuse_wrong_indices() const {
+    if (!watch_) return;
+    if (const auto found = watch_->out_of_range(); !found.empty())
+      throw Error(Code::plugin, fmt::format("{}: {}", place_text(), found), "the operation said nothing, and what it made of it is a wrong number: look at the labels, ids and lengths that reach it (sluice data show)");
   }
 
   // On the way out of an error: every committed step is whole, so it may be kept.

@@ -4,13 +4,14 @@
 #include <string>
 #include <vector>
 
+#include <sluice/torch/parts.hpp>
 #include <sluice/torch/plugin.hpp>
 
 namespace {
 
 using sluice::NamedTensor;
 
-class Recognizer : public sluice::Model {
+class Recognizer : public sluice::Model, public sluice::WithParts {
  public:
   Recognizer(std::unique_ptr<sluice::Backbone> backbone, std::unique_ptr<sluice::Head> head, std::string stream)
       : backbone_(std::move(backbone)), head_(std::move(head)), stream_(std::move(stream)) {}
@@ -35,6 +36,7 @@ class Recognizer : public sluice::Model {
     head_->move_to(device);
   }
   std::int64_t batch_norms(bool freeze) override { return backbone_->batch_norms(freeze) + head_->batch_norms(freeze); }
+  std::vector<sluice::NamedPart> parts() override { return {{"", backbone_.get()}, {backbone_->head_name(), head_.get()}}; }
 
  private:
   std::vector<NamedTensor> joined(std::vector<NamedTensor> all, std::vector<NamedTensor> of_head) const {

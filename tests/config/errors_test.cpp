@@ -179,7 +179,6 @@ const Case cases[] = {
     {"[loss]", "[plan]\nchunk = ^0\n[loss]", "plan.chunk must be"},
     {"[loss]", "[plan]\ncheckpoint = ^3\n[loss]", "plan.checkpoint must be \"auto\", true, false or a list"},
     {"[loss]", "[plan]\n^chekpoint = true\n[loss]", "[plan] has no key 'chekpoint'", "did you mean checkpoint?"},
-    {"[loss]", "[plan]\nlayout = ^\"contiguous\"\n[model.input]\nlayout = \"channels_last\"\n[loss]", "plan.layout = \"contiguous\" and model.input.layout = \"channels_last\" exclude each other", "one layout"},
     {"[loss]", "[plugins]\npath = ^\"nowhere\"\n[loss]", "plugins.path: there is no"},
     {"[loss]", "[plugins]\npath = [^1]\n[loss]", "plugins.path must be text"},
     {"[loss]", "[env]\n^OMP_NUM_THREADS = \"4\"\n[loss]", "would break the budget of threads", "budget.compute_threads"},
@@ -314,6 +313,20 @@ TEST_CASE("a segment that is to be computed twice and offloaded is refused at it
   }
   for (const auto& keys : std::vector<std::vector<std::string>>{{"plan.checkpoint=auto", "plan.offload=true"}, {"plan.checkpoint=false", "plan.offload=true"}, {"plan.checkpoint=[\"a\"]", "plan.offload=[\"b\"]"}})
     CHECK_NOTHROW(static_cast<void>(load_pipeline(file, keys, catalogue)));
+}
+
+// Catches a layout that wins over another in silence.
+TEST_CASE("two layouts that differ are refused at their place") {
+  const Folder folder;
+  ManifestCatalogue catalogue;
+  const auto file = folder.write("p.toml", right_pipeline);
+  try {
+    static_cast<void>(load_pipeline(file, {"model.input.layout=channels_last", "plan.layout=contiguous"}, catalogue));
+    FAIL("accepted");
+  } catch (const PipelineError& error) {
+    CHECK(std::string(error.what()).starts_with("command line: plan.layout=contiguous: plan.layout = \"contiguous\" and model.input.layout = \"channels_last\" exclude each other"));
+  }
+  for (const char* pinned : {"plan.layout=channels_last", "plan.layout=auto"}) CHECK_NOTHROW(static_cast<void>(load_pipeline(file, {"model.input.layout=channels_last", pinned}, catalogue)));
 }
 
 TEST_CASE("sections that training needs are asked for by name, with an example") {

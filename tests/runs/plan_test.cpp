@@ -1,6 +1,8 @@
 // The plan of a whole run: what `sluice plan` says is what training does, it fits, and it changes nothing that is learnt.
 #include <doctest/doctest.h>
 
+#include <regex>
+
 #include <nlohmann/json.hpp>
 
 #include "framework/memory/machine.hpp"
@@ -176,6 +178,33 @@ TEST_CASE("frozen batch norm: the microbatch follows the budget, and a resumed r
   CHECK(resumed.out.find("8 clips, " + std::to_string(chosen) + " at a time") != std::string::npos);
 }
 
+// Catches: advice that does not work, or asks for more than is needed: smaller groups than would fit.
+TEST_CASE("batch norm over the batch that does not fit: the refusal names the largest group that does, and frozen; both are followed to the letter") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), large_clips("\"batch\""));
+  const std::uint64_t smallest = plan_of(file, folder.path()).smallest(), of_groups = plan_of(file, folder.path(), {"model.batch_norm={ group = 1 }"}).smallest();
+  REQUIRE(of_groups < smallest);
+  const std::string budget = "budget.host_ram=" + std::to_string((smallest + of_groups) / 2);
+  const Finished refused = run_sluice({"train", file, budget}, folder.path());
+  CHECK(refused.code == 2);
+  INFO(refused.err);
+  std::smatch advice;
+  REQUIRE(std::regex_search(refused.err, advice, std::regex(R"(model\.batch_norm = (\{ group = ([0-9]+) \}) \(statistics over [0-9]+ clips? at a time\), or ("frozen"))")));
+  const int group = std::stoi(advice[2]);
+  CHECK(group > 1);
+  for (const std::string& value : {advice[1].str(), advice[3].str()}) {
+    CAPTURE(value);
+    fs::remove_all(folder.path() / "run");
+    const Finished run = run_sluice({"train", file, "run.epochs=1", "run.dir=run", budget, "model.batch_norm=" + value}, folder.path());
+    INFO(run.err);
+    CHECK(run.code == 0);
+    CHECK(run.err.find("out of memory") == std::string::npos);
+  }
+  const Finished more = run_sluice({"plan", file, budget, "model.batch_norm={ group = " + std::to_string(group + 1) + " }"}, folder.path());
+  CHECK(more.code == 2);
+  CHECK(more.err.find("model.batch_norm = { group = " + std::to_string(group) + " }, which is another network") != std::string::npos);
+}
+
 // Catches: a single clip that is left over, in a batch, at the end of an epoch or of an evaluation, and needs more than two at a time.
 TEST_CASE("at the smallest budget a rest of one clip fits too, and the number that a refusal names is that of the plan") {
   const ScratchFolder folder;
@@ -200,30 +229,62 @@ TEST_CASE("at the smallest budget a rest of one clip fits too, and the number th
   }
 }
 
-// Catches: microbatches, chosen by the budget, that change what a model draws or counts without its Pass.
-TEST_CASE("a model that draws, or moves statistics, beside its Pass keeps its batch whole; a cut is refused by name") {
+// Catches: microbatches, chosen by the budget, that change what a model draws or counts without its Pass; draws from a generator of the
+// model's own, norms without running statistics, or beside frozen ones, that nobody looks for; a dropout that is off, a norm of each
+// clip or a counted one taken for such.
+TEST_CASE("a model that draws, normalises or moves statistics beside its Pass keeps its batch whole; a cut is refused by name") {
   const ScratchFolder folder;
   std::string text = synthetic_pipeline;
   const std::string network = "{ plugin = \"backbone.r3d\", depth = 10, width = 8 }", schedule = "[schedule]\nplugin = \"schedule.cosine\"\nwarmup = 0.1\n";
   text.replace(text.find(network), network.size(), "{ plugin = \"backbone.beside_pass\" }");
   text.erase(text.find(schedule), schedule.size());
   const auto file = write_pipeline(folder.path(), text);
-  const std::string dropout = "model.backbone.dropout=0.3", statistics = "model.backbone.statistics=true";
+  const auto set = [](const std::string& field) { return "model.backbone." + field; };
+  using Words = std::vector<std::string>;
+  const Words frozen_beside{set("counted=true"), "model.batch_norm=frozen"};
+  const auto with = [](Words words, const Words& more) {
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
 
-  CHECK(plan_of(file, folder.path(), {"budget.host_ram=auto"}).json["steps"].size() > 2);  // neither: the batch may be cut
-  const Plan drawing = plan_of(file, folder.path(), {dropout});
-  CHECK(drawing.json["why"].get<std::string>().starts_with("the batch stays whole, for the segment 'features' draws random numbers beside its Pass"));
-  for (const auto& step : drawing.json["steps"]) CHECK(step["microbatch"] == 8);
-  CHECK(plan_of(file, folder.path(), {statistics}).json["why"].get<std::string>().starts_with("the batch stays whole, for running_mean moves in training"));
-  const Finished cut = run_sluice({"train", file, dropout, "batch.microbatch=4"}, folder.path());
-  CHECK(cut.code == 2);
-  CHECK(cut.err.find("the segment 'features' draws random numbers beside its Pass, and microbatches of 4") != std::string::npos);
-  CHECK(cut.err.find("use pass.dropout(x, p)") != std::string::npos);
-  const Finished moved = run_sluice({"train", file, statistics, "batch.microbatch=4"}, folder.path());
-  CHECK(moved.code == 2);
-  CHECK(moved.err.find("running_mean moves in training") != std::string::npos);
+  struct Case {
+    Words words;
+    std::string seen, hint;
+  };
+  const std::string draws = " draws random numbers beside its Pass", norm = " takes statistics over the batch and counts as no batch norm", moves = "running_mean moves in training";
+  const std::vector<Case> cases{
+      {{set("dropout=0.3")}, "dropout of the segment 'features'" + draws, "use pass.dropout(x, p)"},
+      {{set("layer=0.3"), set("segments=false")}, "dropout outside of any segment (layer drop)" + draws, "use pass.dropout(x, p)"},
+      {{set("generator=true")}, "bernoulli_ of the segment 'features'" + draws, "use pass.dropout(x, p)"},
+      {{set("norm=batch")}, "batch_norm of the segment 'features'" + norm, "count it in batch_norms()"},
+      {with(frozen_beside, {set("norm=running")}), "batch_norm of the segment 'features' (running_mean)" + norm, "count it in batch_norms()"},
+      {{set("statistics=true")}, moves, "count it in batch_norms()"},
+  };
+  for (const auto& [words, seen, hint] : cases) {
+    CAPTURE(seen);
+    const Finished cut = run_sluice(with({"check", file, "batch.microbatch=4"}, words), folder.path());
+    INFO(cut.err);
+    CHECK(cut.code == 2);
+    CHECK(cut.err.find(seen) != std::string::npos);
+    CHECK(cut.err.find("microbatches of 4 would") != std::string::npos);
+    CHECK(cut.err.find(hint) != std::string::npos);
+  }
+  for (const auto* kept : {&cases[0], &cases[3], &cases[5]}) {
+    CAPTURE(kept->seen);
+    const Plan plan = plan_of(file, folder.path(), kept->words);
+    CHECK(plan.json["why"].get<std::string>().starts_with("the batch stays whole, for " + kept->seen));
+    for (const auto& step : plan.json["steps"]) CHECK(step["microbatch"] == 8);
+  }
+  // Neither: the batch may be cut.
+  for (const Words& words : std::vector<Words>{{"budget.host_ram=auto", set("norm=clip")}, with(frozen_beside, {"budget.host_ram=auto"})}) {
+    CAPTURE(words.front());
+    CHECK(plan_of(file, folder.path(), words).json["steps"].size() > 2);
+  }
+  // Counted, and over groups that the user chose: another norm is taken over them too.
+  CHECK(plan_of(file, folder.path(), {set("counted=true"), set("norm=batch"), "model.batch_norm={ group = 4 }"}).json["plan"]["microbatch"] == 4);
 
   // Interrupted and resumed, it draws what it would have drawn; computed twice too.
+  const std::string dropout = set("dropout=0.3");
   REQUIRE(run_sluice({"train", file, dropout, "run.epochs=2", "run.dir=straight"}, folder.path()).code == 0);
   REQUIRE(run_sluice({"train", file, dropout, "run.epochs=1", "run.dir=resumed"}, folder.path()).code == 0);
   const Finished resumed = run_sluice({"train", file, dropout, "run.epochs=2", "run.dir=resumed", "--resume", "plan.checkpoint=true"}, folder.path());

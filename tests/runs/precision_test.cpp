@@ -1,8 +1,10 @@
 // Whole runs in bf16 and fp16.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <map>
 
 #include "tests/runs/synthetic_run.hpp"
@@ -67,6 +69,14 @@ double difference(const Run& a, const Run& b, const Run& start) {
   return std::sqrt(error / size);
 }
 
+bool processor_has(const std::vector<std::string>& any_of) {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("flags") || line.starts_with("Features"))
+      return std::any_of(any_of.begin(), any_of.end(), [&](const std::string& flag) { return (line + " ").find(" " + flag + " ") != std::string::npos; });
+  return false;
+}
+
 std::vector<std::string> with(std::vector<std::string> all, const std::vector<std::string>& more) {
   all.insert(all.end(), more.begin(), more.end());
   return all;
@@ -89,6 +99,12 @@ TEST_CASE("after a step in bf16 or fp16 the weights are those of fp32 but for ro
   CHECK(of_bf16 < 0.2);  // eight times the rounding of fp16, through ten layers of batch norm over eight clips
   CHECK(of_fp16 < 0.05);
   CHECK(planted > 0.25);
+  // What the processor has no instructions for is said, in one line, and computed all the same.
+  for (const auto& [reduced, any_of] : {std::pair(&bf16, std::vector<std::string>{"avx512_bf16", "amx_bf16", "bf16"}), std::pair(&fp16, std::vector<std::string>{"avx512_fp16", "amx_fp16", "asimdhp"})}) {
+    const bool native = processor_has(any_of), said = (reduced->finished.out + reduced->finished.err).find("this processor has no instructions for") != std::string::npos;
+    CHECK(said == !native);
+  }
+  CHECK((exact.finished.out + exact.finished.err).find("no instructions") == std::string::npos);
   // What is routed around is said, and only that.
   for (const auto& line : bf16.state["plan"]["routed"]) {
     const auto text = line.get<std::string>();
@@ -96,28 +112,45 @@ TEST_CASE("after a step in bf16 or fp16 the weights are those of fp32 but for ro
   }
 }
 
-// Mistake caught: a kernel that crashes taking the training with it.
-TEST_CASE("a run in bf16 resumed is as one that was never interrupted; another precision is refused") {
+// Mistakes caught: a kernel that crashes taking the training with it; a loss scale that starts anew (then the first batches after the
+// kill are skipped, and other steps are made): with gradients 1e8 times too steep it has fallen by then, which the rows show.
+TEST_CASE("a run in bf16 or fp16 resumed is as one that was never interrupted; another precision is refused") {
   const ScratchFolder folder;
   for (const std::string precision : {"bf16", "fp16"}) {
-    const std::string key = "run.precision=" + precision;
-    const Run straight = train(folder, "straight " + precision, {key, "run.epochs=2"});
-    const fs::path dir = folder.path() / ("killed " + precision);
-    const std::vector<std::string> command = {"train", write_pipeline(folder.path(), synthetic_pipeline), "run.dir=" + dir.string(), "--resume", key, "run.epochs=2"};
+    std::vector<std::string> keys{"run.precision=" + precision, "run.epochs=2"};
+    std::string text = synthetic_pipeline;
+    const std::string network = "{ plugin = \"backbone.r3d\", depth = 10, width = 8 }";
+    if (precision == "fp16") text.replace(text.find(network), network.size(), "{ plugin = \"backbone.mistaken\", steep = 1e8 }");
+    const auto file = write_pipeline(folder.path(), text, precision + ".toml");
+    const fs::path straight = folder.path() / ("straight " + precision), dir = folder.path() / ("killed " + precision);
+    const Finished whole = run_sluice(with({"train", file, "run.dir=" + straight.string()}, keys), folder.path());
+    INFO(whole.err);
+    REQUIRE(whole.code == 0);
+    const auto command = with({"train", file, "run.dir=" + dir.string(), "--resume"}, keys);
     SluiceProcess process(command, folder.path());
     while (process.look() && text_of_file(dir / "metrics.jsonl").find("\"step\":7,") == std::string::npos) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     process.kill(SIGKILL);
     process.wait(10);
-    const auto other = run_sluice({"train", write_pipeline(folder.path(), synthetic_pipeline), "run.dir=" + dir.string(), "--resume", "run.epochs=2"}, folder.path());
+    if (precision == "fp16") {
+      const auto scale = nlohmann::json::parse(text_of_file(newest_checkpoint(dir) / "state.json"))["loss_scale"];
+      CHECK(scale["scale"].get<double>() < 65536);
+      CHECK(scale["clean"].get<int>() > 0);
+      CHECK(text_of_file(straight / "metrics.jsonl").find("is not finite; no update, and the loss is scaled by 32768") != std::string::npos);
+    }
+    const auto other = run_sluice({"train", file, "run.dir=" + dir.string(), "--resume", "run.epochs=2"}, folder.path());
     CHECK(other.code == 2);
     CHECK(other.err.find("precision: " + precision + " before, fp32 now") != std::string::npos);
     const Finished finished = run_sluice(command, folder.path());
     INFO(finished.err);
     CHECK(finished.code == 0);
     CHECK(finished.out.find("going on from step") != std::string::npos);
-    CHECK(last_weights(dir) == last_weights(straight.dir));
-    CHECK(learnt(dir) == learnt(straight.dir));
+    CHECK(last_weights(dir) == last_weights(straight));
+    CHECK(learnt(dir) == learnt(straight));
   }
+  const Finished unknown = run_sluice({"check", folder.path() / "bf16.toml", "run.precision=fp8"}, folder.path());
+  CHECK(unknown.code == 2);
+  CHECK(unknown.err.find("fp8") != std::string::npos);
+  CHECK(unknown.err.find("bf16") != std::string::npos);
 }
 
 // Mistake caught: an evaluation or prediction in another precision than the training's.

@@ -21,7 +21,56 @@ std::vector<std::string> about(const fs::path& run) {
   return out;
 }
 
+std::string with_mistake() {
+  std::string text = synthetic_pipeline;
+  const std::string network = "{ plugin = \"backbone.r3d\", depth = 10, width = 8 }";
+  return text.replace(text.find(network), network.size(), "{ plugin = \"backbone.mistaken\" }");
+}
+
 }  // namespace
+
+// Catches an operation or a segment that is not named, or another one; an index that an operation swallows in silence and the step with
+// it; weights that such a step has changed; threads as without --debug. Planted: the same runs without --debug name nothing, and the one
+// with a wrong target trains on.
+TEST_CASE("--debug: one thread, and a step that goes wrong names its segment and its operation") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), with_mistake());
+  const auto run_with = [&](const std::string& mistake, bool debug) {
+    std::vector<std::string> words{"train", file, "data.train=16", "data.val=0", "run.epochs=1", "run.dir=" + mistake + (debug ? "-debug" : ""), "checkpoint.every=1", "model.backbone.mistake=" + mistake};
+    if (debug) words.emplace_back("--debug");
+    return run_sluice(words, folder.path());
+  };
+  const Finished sound = run_with("none", true);
+  INFO(sound.err);
+  REQUIRE(sound.code == 0);
+  CHECK(sound.err.find("warning") == std::string::npos);
+  CHECK(sound.out.find("1 thread for the data") != std::string::npos);
+  CHECK(nlohmann::json::parse(text_of_file(newest_checkpoint(folder.path() / "none-debug") / "state.json"))["plan"]["compute_threads"] == 1);
+
+  struct Case {
+    std::string mistake, named;
+    int code = 0;
+  };
+  for (const auto& [mistake, named, code] : std::vector<Case>{
+           {"logarithm", "the first was log (segment wrong, forward) gave Float [8x8x8x24x24] with all values not finite", 4},
+           {"index", "embedding (segment wrong, forward): index 12 of 10, which are 0 to 9", 3},
+           {"ctc", "step 1: ctc_loss (segment wrong, forward): index 9 of 8, which are 0 to 7", 3},
+           {"shape", "linear (segment wrong, forward): 24 features meet a weight for 5", 3}}) {
+    CAPTURE(mistake);
+    const Finished run = run_with(mistake, true);
+    INFO(run.err);
+    CHECK(run.code == code);
+    CHECK(run.err.find(named) != std::string::npos);
+    CHECK_FALSE(fs::exists(folder.path() / (mistake + "-debug") / "checkpoints/step-1"));
+  }
+  for (const char* mistake : {"shape", "ctc"}) {
+    const Finished silent = run_with(mistake, false);
+    INFO(silent.err);
+    CHECK(silent.code == (std::string(mistake) == "ctc" ? 0 : 3));
+    CHECK(silent.err.find("segment wrong") == std::string::npos);
+    CHECK(sound.most_threads < silent.most_threads);
+  }
+}
 
 // Catches ten lines for ten batches, and a run that goes on for ever with weights that will not come back.
 TEST_CASE("a learning rate that destroys the weights: one warning, a row a batch, and the end after ten") {

@@ -14,10 +14,14 @@
 #include <ATen/ops/zeros.h>
 #include <doctest/doctest.h>
 
+#include <exception>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
 
 #include <sluice/error.hpp>
@@ -275,6 +279,79 @@ TEST_CASE("what cannot be run again is an error that names the segment") {
           return z.square() + y;
         }) == "the segment 'stem' changes in place what its backward pass needs");
   CHECK(error_of([](const at::Tensor& x) { return x.square(); }, [](at::Tensor&, at::Tensor& output) { output.sum().backward({}, true); }) == "");
+}
+
+// Mistake caught: the gradient of other values than the first run had, without a word; and a statistic, which moves, taken for such.
+TEST_CASE("a tensor that the segment captured and that is changed before it runs again is an error, as it is without checkpointing") {
+  const auto captured = [](bool change, bool leaf) {
+    at::Tensor weight = at::ones({8}).set_requires_grad(leaf);
+    return error_of([weight](const at::Tensor& x) { return (x * weight).square(); },
+                    [&](at::Tensor&, at::Tensor&) {
+                      const at::NoGradGuard no_grad;
+                      if (change) weight.add_(1);
+                    });
+  };
+  for (const bool leaf : {false, true}) {
+    CHECK(captured(false, leaf).empty());
+    CHECK(captured(true, leaf) == "the segment 'stem' cannot be run again: a tensor that it captured, Float [8], was changed in place after it had run");
+  }
+  at::Tensor mean = at::zeros({8});
+  const Tensors statistics{mean};
+  SegmentRun run;
+  run.name = "stem";
+  run.function = [mean](const Tensors& in) mutable {
+    const at::NoGradGuard no_grad;
+    mean.lerp_(in.front().detach().mean(0), 0.1);
+    const c10::AutoGradMode with_gradients(true);
+    return Tensors{(in.front() * mean).square()};
+  };
+  at::Tensor leaf = at::ones({4, 8}).set_requires_grad(true);
+  run.inputs = {leaf * 2};
+  run.statistics = statistics;
+  CHECK_NOTHROW(run_checkpointed(std::move(run)).front().sum().backward());
+}
+
+// Mistake caught: a second run in the state of the thread that asks for the gradient. Planted: without the ThreadLocalStateGuard nothing
+// is saved in the second run, for below autograd and in inference mode nothing is.
+TEST_CASE("a backward pass on another thread, in another state, runs the segment as the first time") {
+  const auto run = [](const SegmentPlan& checkpointing, const std::function<void(const std::function<void()>&)>& on_thread) {
+    Net net;
+    const Tensors statistics = net.statistics();
+    at::manual_seed(21);
+    MicrobatchPass pass(true, {1, 2, 3, 4}, {&checkpointing, statistics});
+    const at::Tensor loss = net.loss(clips(), pass);
+    std::exception_ptr failed;
+    std::thread([&] {
+      try {
+        on_thread([&] { loss.backward(); });
+      } catch (...) {
+        failed = std::current_exception();
+      }
+    }).join();
+    if (failed) std::rethrow_exception(failed);
+    Tensors out = statistics;
+    for (const auto& weight : net.weights()) out.push_back(weight.grad());
+    return out;
+  };
+  using OnThread = std::function<void(const std::function<void()>&)>;
+  for (const auto& on_thread : std::vector<OnThread>{
+           [](const auto& backward) { backward(); },
+           [](const auto& backward) {
+             const c10::AutoGradMode off(false);
+             backward();
+             CHECK_FALSE(c10::GradMode::is_enabled());
+           },
+           [](const auto& backward) {
+             const at::AutoDispatchBelowAutograd below;
+             backward();
+           },
+           [](const auto& backward) {
+             at::autocast::set_autocast_enabled(at::kCPU, true);
+             backward();
+             CHECK(at::autocast::is_autocast_enabled(at::kCPU));
+           },
+       })
+    CHECK(same(run({true, {}}, on_thread), run({}, on_thread)));
 }
 
 // Mistake caught: a plan for one of two segments that share a name, or for one inside of another that already is.

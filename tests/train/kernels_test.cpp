@@ -377,6 +377,31 @@ TEST_CASE("without a child nothing is trusted") {
   }
 }
 
+// Mistake caught: a verdict that is none, kept for good: a kernel for which memory was short once, and computed in fp32 ever after.
+TEST_CASE("a kernel for which memory was short is not trusted, and checked again at the next start") {
+  const auto calls = three_calls();
+  // What the child itself says: an error of its memory, not of the kernel.
+  auto& allocator = CappedAllocator::install();
+  allocator.set_cap(allocator.counters().live + 1024);
+  CHECK_THROWS_AS(static_cast<void>(check_kernel(calls.front())), c10::OutOfMemoryError);
+  allocator.set_cap(0);
+  for (const std::string& short_of_memory : {"echo memory; " + right, std::string("kill -KILL $$;")}) {
+    CAPTURE(short_of_memory);
+    const testing::ScratchFolder cache;
+    const std::string once = (cache.path() / "once").string();
+    // A child that is killed is followed by another one, which answers for the third.
+    const std::string script = "if [ -e " + once + " ]; then echo ready; " + right + " else : > " + once + "; echo ready; " + right + short_of_memory + " fi";
+    const auto first = audit_kernels(calls, answered_by(script, cache.path()));
+    CHECK(first.checked == 2);
+    CHECK(first.trust.at(calls[1].text()) == KernelRoutes::Trust{});
+    REQUIRE(first.routed.size() == 1);
+    CHECK(first.routed[0].find("could not be checked, computed in fp32") != std::string::npos);
+    const auto second = audit_kernels(calls, answered_by("echo ready; " + right, cache.path()));
+    CHECK(second.checked == 1);
+    CHECK(second.routed.empty());
+  }
+}
+
 // Mistake caught: a check at every start; a cache that a changed file fools; one verdict for another number of threads.
 TEST_CASE("verdicts are kept, by machine and threads, and a damaged file is not believed") {
   const testing::ScratchFolder cache;

@@ -245,6 +245,16 @@ TEST_CASE("what is changed in place after it was saved is refused, as it is with
         }).find("the segment 'stem' changes in place what its backward pass needs") != std::string::npos);
   // An input stays on the device, and is watched there.
   CHECK(error_of([](const Tensors& in) { return Tensors{in.front().sin().cos()}; }, [](at::Tensor& input, at::Tensor&) { input.add_(1); }).find("changes in place") != std::string::npos);
+  // So is an output, which whoever gets it may change: one that stayed, and one that left and was brought back.
+  const auto later = [](at::Tensor&, at::Tensor& output) { output.add_(1); };
+  CHECK(error_of([](const Tensors& in) { return Tensors{in.front().exp()}; }, later).find("changes in place") != std::string::npos);
+  CHECK(error_of([](const Tensors& in) {
+          at::Tensor first = in.front().exp();
+          static_cast<void>((first * 2).sin());
+          return Tensors{first};
+        }, later).find("changes in place") != std::string::npos);
+  // What nobody saved may be changed.
+  CHECK(error_of([](const Tensors& in) { return Tensors{in.front().sin() + 1}; }, later).empty());
 }
 
 // Mistake caught: an output that stays in the store, or is brought back as a second copy.
