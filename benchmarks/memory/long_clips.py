@@ -47,7 +47,7 @@ def pytorch(model, frames, size):
 
 def block(table, size, quick=False):
     table.title(f"long videos of {size} x {size}, a clip a step", COLUMNS)
-    lengths = LENGTHS[::2] if quick else LENGTHS
+    lengths = (*PEER_LENGTHS, LENGTHS[-1]) if quick else LENGTHS
     sides = [("sluice, model.long_recognizer, chunks of 32", "sluice", lengths, sluice), ("PyTorch, the same network, whole clips", "PyTorch", PEER_LENGTHS, lambda t, s: pytorch("long_recognizer", t, s)),
              ("PyTorch, r3d_18, whole clips", "PyTorch r3d_18", PEER_LENGTHS, lambda t, s: pytorch("r3d_18", t, s))]
     for name, side, lengths_of_side, measure in sides:
