@@ -53,6 +53,10 @@ momentum = 0.9
 """
 
 
+class Failed(SystemExit):
+    """A command that did not work, with its last words. It ends the benchmark unless that has other rows to measure."""
+
+
 def synthetic_pipeline(work):
     """A pipeline file in `work` whose samples cost nothing: 8 x 112 x 112, r3d_18, batches of 16."""
     work.mkdir(parents=True, exist_ok=True)
@@ -69,7 +73,7 @@ def sluice(*words):
     """What a verb prints."""
     done = subprocess.run([SLUICE, *words], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"sluice {' '.join(map(str, words))}: {done.stderr}")
+        raise Failed(f"sluice {' '.join(map(str, words))}: {done.stderr}")
     return done.stdout
 
 
@@ -86,7 +90,7 @@ def train(file, *keys):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = status
     if status != 0:
-        raise SystemExit(f"sluice train {' '.join(keys)}: {(file.parent / 'out.txt').read_text(encoding='utf-8')}")
+        raise Failed(f"sluice train {' '.join(keys)}: {(file.parent / 'out.txt').read_text(encoding='utf-8')}")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [row["time"]["waiting"] + row["time"]["computing"] for row in rows if row["kind"] == "step"]
     accounts = rows[-1]["memory"]
@@ -118,5 +122,5 @@ def run_program(command, sample_memory):
         time.sleep(0.02)
     out, err = process.communicate()
     if process.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))}\nexit {process.returncode}\n{err[-2000:]}")
+        raise Failed(f"{' '.join(map(str, command))}\nexit {process.returncode}\n{err[-2000:]}")
     return json.loads(out.strip().splitlines()[-1]), peak

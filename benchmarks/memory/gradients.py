@@ -1,59 +1,20 @@
 """Is the gradient the same, whatever the microbatch, the budget and what is computed twice? Beside PyTorch, against one backward pass in fp64.
 
-  .venv/bin/python benchmarks/memory/gradients.py [--frames 8] [--size 112] [--precision fp32]
-
-r3d_18, one logical batch of 16 clips, batch norm frozen, on the same weights and the same pixels: sluice trains one step of plain SGD from them,
-and its gradient is what the weights moved by. Columns: relative difference of the whole gradient (2-norm), and of the worst weight tensor.
-Needs torch, numpy and safetensors; 24 GiB for the pass in fp64 at 16 x 112 x 112.
+r3d_18, one logical batch of 16 clips, on the same weights and the same pixels: sluice trains one step of plain SGD from them, and its gradient is
+what the weights moved by. Where batch norm takes statistics, the oracle takes them over the same clips: over all for "batch", over
+microbatches of m for { group = m }. Columns: relative difference (2-norm) of the whole gradient to that of fp64, of the worst tensor to that of
+fp64, and of the whole to PyTorch's in the same precision. A part of training.py.
 """
-import argparse
-import pathlib
-import sys
+import dataclasses
 
 import numpy as np
-import torch
-from safetensors.torch import load_file
-from torch import nn
+from safetensors.numpy import load_file, save_file
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
-from measured_runs import ROOT, clips_of, plan, synthetic_pipeline, train
-from training_peer import R3d18
+from sides import BATCH, WORK, Case, run_peer  # first: it says where measured_runs is
+from measured_runs import synthetic_pipeline, train
 
-WORK = ROOT / "build" / "benchmarks" / "memory_gradients"
 # So large that the weights after the step are the gradient, to the last bits of an fp32 number.
 RATE = 1000.0
-MASK = (1 << 64) - 1
-
-
-def mix_bits(x):  # sdk/include/sluice/rng.hpp
-    x = (x + 0x9E3779B97F4A7C15) & MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
-    return x ^ (x >> 31)
-
-
-def synthetic_clip(number, frames, size):
-    """As tests/fixtures/synthetic.cpp draws it: [T, H, W, C] in 0..255, and its label of four."""
-    label = mix_bits(number) % 4
-    bits, words = number, np.empty(frames * size * size * 3 // 8, dtype="<u8")
-    for i in range(len(words)):
-        bits = mix_bits((bits + 8 * i) & MASK)
-        words[i] = bits
-    clip = (words.view(np.uint8) & 127).reshape(frames, size, size, 3).copy()
-    side = size // 4
-    top, left = label // 2 % 2 * (size - side), label % 2 * (size - side)
-    clip[:, top:top + side, left:left + side] = 255
-    return clip, label
-
-
-def settings(given):
-    # The first sixteen samples are all that there are, so that every order of them is the same batch.
-    return [*clips_of(given.frames, given.size), f"run.precision={given.precision}", "run.steps=1", "data.train=16"]
-
-
-def sluice(file, given, *keys):
-    train(file, *settings(given), "optimizer.momentum=0", *keys)
-    return load_file(WORK / "run" / "checkpoints" / "step-1" / "model.safetensors")
 
 
 def peer_name(name):
@@ -64,57 +25,71 @@ def peer_name(name):
     return name
 
 
-def pytorch(start, clips, labels, microbatch, dtype, bf16=False):
-    net = R3d18(4, False).train()
-    missing, unexpected = net.load_state_dict({peer_name(name): tensor for name, tensor in start.items()}, strict=False)
-    if unexpected or any("num_batches" not in name for name in missing):
-        raise RuntimeError(f"other weights: {missing} {unexpected}")
-    net = net.to(dtype)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            module.eval()
-    for i in range(0, len(labels), microbatch):
-        x = clips[i:i + microbatch].permute(0, 4, 1, 2, 3).to(dtype) / 255
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = net(x)
-        logits = logits if dtype == torch.float64 else logits.float()
-        (nn.functional.cross_entropy(logits, labels[i:i + microbatch], reduction="sum") / len(labels)).backward()
-    return {name: parameter.grad.double() for name, parameter in net.named_parameters()}
+def weights_after(case, *keys):
+    train(synthetic_pipeline(WORK), *case.keys(), "optimizer.momentum=0", *keys)
+    return {peer_name(name): tensor for name, tensor in load_file(WORK / "run" / "checkpoints" / "step-1" / "model.safetensors").items()}
 
 
-def row(name, gradient, exact):
-    whole = sum((gradient[key] - exact[key]).norm() ** 2 for key in exact) ** 0.5 / sum(exact[key].norm() ** 2 for key in exact) ** 0.5
-    worst = max(exact, key=lambda key: ((gradient[key] - exact[key]).norm() / exact[key].norm()).item())
-    print(f"{name:<44}{whole:>10.1e}{((gradient[worst] - exact[worst]).norm() / exact[worst].norm()).item():>10.1e}  {worst}", flush=True)
+def norm(tensors):
+    return sum(float(np.linalg.norm(tensor)) ** 2 for tensor in tensors) ** 0.5
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    given = parser.parse_args()
-    torch.set_num_threads(2)
-    file = synthetic_pipeline(WORK)
-    drawn = [synthetic_clip(number, given.frames, given.size) for number in range(16)]
-    clips, labels = torch.from_numpy(np.stack([clip for clip, _ in drawn])), torch.tensor([label for _, label in drawn])
-    start = sluice(file, given, "optimizer.lr=0")
-    exact = pytorch(start, clips, labels, 16, torch.float64)
-
-    def of_sluice(*overrides):
-        after = sluice(file, given, f"optimizer.lr={RATE}", *overrides)
-        return {peer_name(name): (start[name].double() - after[name].double()) / RATE for name in start if peer_name(name) in exact}
-
-    print(f"r3d_18, 16 clips of {given.frames} x {given.size} x {given.size}, {given.precision}: difference to the gradient of one backward pass in fp64")
-    print(f"{'':<44}{'whole':>10}{'worst':>10}")
-    for microbatch in (16, 8, 4, 2, 1):
-        row(f"PyTorch, microbatch {microbatch}", pytorch(start, clips, labels, microbatch, torch.float32, given.precision == "bf16"), exact)
-    for microbatch in (16, 8, 4, 2, 1):
-        row(f"sluice, microbatch {microbatch}", of_sluice(f"batch.microbatch={microbatch}", "plan.checkpoint=false"), exact)
-    row("sluice, microbatch 16, every segment twice", of_sluice("batch.microbatch=16", "plan.checkpoint=true"), exact)
-    smallest = plan(file, *settings(given))["smallest_host_ram"]
-    row(f"sluice, the smallest budget ({smallest >> 20} MiB)", of_sluice(f"budget.host_ram={smallest}B"), exact)
+def difference(gradient, exact):
+    return norm(gradient[name] - exact[name] for name in exact) / norm(exact.values())
 
 
-if __name__ == "__main__":
-    main()
+class Gradients:
+    """Of a case: its oracle, PyTorch's and ours, all from one set of weights."""
+
+    def __init__(self, case):
+        self.case = dataclasses.replace(case, steps=1)
+        self.clips = self.case.clips()
+        self.start = weights_after(self.case, "optimizer.lr=0")
+        self.start_file = WORK / "start.safetensors"
+        save_file(self.start, self.start_file)
+        # Cut as batch norm is; without statistics in one piece. What is computed twice spares memory here and changes no bit.
+        self.exact = self.pytorch(case.group or BATCH, "--fp64", "--checkpoint", precision="fp32")
+
+    def pytorch(self, microbatch, *words, precision=None):
+        case = dataclasses.replace(self.case, precision=precision or self.case.precision)
+        file = WORK / "gradient.safetensors"
+        run_peer(*case.peer_words(self.clips, microbatch), "--weights", self.start_file, "--gradient", file, *words)
+        return {name: tensor.astype(np.float64) for name, tensor in load_file(file).items()}
+
+    def sluice(self, *keys):
+        after = weights_after(self.case, f"optimizer.lr={RATE}", *keys)
+        return {name: (self.start[name].astype(np.float64) - after[name]) / RATE for name in self.exact}
+
+    def row(self, table, name, gradient, theirs=None):
+        worst = max(self.exact, key=lambda key: difference({key: gradient[key]}, {key: self.exact[key]}))
+        row = {"part": "gradients", "side": "sluice" if theirs else "PyTorch", "name": name, "group": self.case.group, "frames": self.case.frames, "precision": self.case.precision,
+               "whole": difference(gradient, self.exact), "worst": difference({worst: gradient[worst]}, {worst: self.exact[worst]}), "worst_tensor": worst,
+               "to_peer": difference(gradient, theirs) if theirs else None}
+        beside = f"{row['to_peer']:>10.1e}" if theirs else f"{'':>10}"
+        table.add(row, f"{row['whole']:>10.1e}{row['worst']:>10.1e}{beside}  {worst}")
+
+
+def block(table, case, quick=False):
+    table.title(f"gradient of r3d_18, {BATCH} clips of {case}: difference to fp64, of the whole and of the worst tensor, and of the whole to PyTorch", f"{'whole':>10}{'worst':>10}{'PyTorch':>10}")
+    gradients = table.attempt("weights and oracle", lambda: Gradients(case))
+    if not gradients:
+        return
+    microbatches = [case.group] if case.group else [BATCH, 1] if quick else [BATCH, 8, 4, 2, 1]
+    peers = {}
+    for microbatch in microbatches:
+        name = f"PyTorch, microbatch {microbatch}"
+        if gradient := table.attempt(name, lambda m=microbatch: gradients.pytorch(m)):
+            peers[microbatch] = gradient
+            gradients.row(table, name, gradient)
+    whole = microbatches[0]
+    ours = [(f"sluice, microbatch {m}", m, [f"batch.microbatch={m}", "plan.checkpoint=false"]) for m in microbatches]
+    ours.append((f"sluice, microbatch {whole}, every segment twice", whole, [f"batch.microbatch={whole}", "plan.checkpoint=true"]))
+    if smallest := table.attempt("the smallest budget", lambda: gradients.case.plan()["smallest_host_ram"]):
+        ours.append((f"sluice, host_ram = {smallest >> 20} MiB, the smallest", whole, [f"budget.host_ram={smallest}B"]))
+    for name, microbatch, keys in ours:
+        if microbatch in peers and (gradient := table.attempt(name, lambda k=keys: gradients.sluice(*k))):
+            gradients.row(table, name, gradient, peers[microbatch])
+
+
+def cases(frames, size, precision, quick):
+    return [Case(frames=frames, size=size, precision=precision, group=group) for group in ((0, BATCH, 4) if quick else (0, BATCH, 8, 4, 2))]

@@ -1,4 +1,7 @@
-"""One PyTorch training, as people write it: prints its peak and its step time as JSON. Run by training.py."""
+"""One PyTorch training, as people write it: prints its peak and its step time as JSON. Run by training.py.
+
+With --weights and --gradient it takes no step: it saves the gradient of the first batch from those weights, in fp64 with --fp64.
+"""
 import argparse
 import json
 import pathlib
@@ -7,44 +10,11 @@ import statistics
 import tempfile
 import time
 
+import numpy as np
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-
-def conv(inputs, outputs, stride):
-    return nn.Sequential(nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm3d(outputs), nn.ReLU(inplace=True))
-
-
-class Block(nn.Module):
-    def __init__(self, inputs, outputs, stride):
-        super().__init__()
-        self.conv1 = conv(inputs, outputs, stride)
-        self.conv2 = nn.Sequential(nn.Conv3d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm3d(outputs))
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm3d(outputs)) if stride != 1 else None
-
-    def forward(self, x):
-        out = self.conv2(self.conv1(x))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
-
-
-class R3d18(nn.Module):
-    """torchvision's r3d_18, written out: its wheels bring CUDA."""
-
-    def __init__(self, classes, checkpointed):
-        super().__init__()
-        self.checkpointed = checkpointed
-        self.stem = nn.Sequential(nn.Conv3d(3, 64, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False), nn.BatchNorm3d(64), nn.ReLU(inplace=True))
-        widths = [64, 64, 128, 256, 512]
-        self.layers = nn.ModuleList(nn.Sequential(Block(i, o, 1 if o == 64 else 2), Block(o, o, 1)) for i, o in zip(widths, widths[1:]))
-        self.fc = nn.Linear(512, classes)
-
-    def forward(self, x):
-        x = self.stem(x)
-        for layer in self.layers:
-            x = checkpoint(layer, x, use_reentrant=False) if self.checkpointed else layer(x)
-        return self.fc(x.mean((2, 3, 4)))
+from peer_networks import LongRecognizer, R3d18, clip_by_clip
 
 
 def resident():
@@ -78,46 +48,91 @@ def peak_of_tensors(work):
     return max(event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--microbatch", type=int, required=True)
-    parser.add_argument("--frames", type=int, required=True)
-    parser.add_argument("--size", type=int, required=True)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--checkpoint", action="store_true")
-    parser.add_argument("--profile", action="store_true", help="what autograd saves, and the peak of all tensors, of one microbatch")
-    given = parser.parse_args()
-    torch.set_num_threads(2)
-    base = resident()
+def batch_of(folder, number, size):
+    """A copy: what stays mapped would count as resident."""
+    return tuple(torch.from_numpy(np.array(np.load(folder / f"{name}.npy", mmap_mode="r")[number * size:(number + 1) * size])) for name in ("clips", "labels"))
+
+
+def pixels(clips, dtype=torch.float32):
+    return clips.permute(0, 4, 1, 2, 3).to(dtype) / 255
+
+
+def backward(net, clips, labels, given):
+    dtype = torch.float64 if given.fp64 else torch.float32
+    for i in range(0, len(labels), given.microbatch):
+        with torch.autocast("cpu", torch.bfloat16, enabled=given.bf16):
+            logits = net(pixels(clips[i:i + given.microbatch], dtype))
+        (nn.functional.cross_entropy(logits.to(dtype), labels[i:i + given.microbatch], reduction="sum") / len(labels)).backward()
+
+
+def network(given):
     torch.manual_seed(0)
-    net = R3d18(4, given.checkpoint).train()
+    net = R3d18(4, given.checkpoint) if given.model == "r3d_18" else LongRecognizer(6, given.width)
+    net.train()
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm3d):
+        if isinstance(module, nn.BatchNorm3d) and given.batch_norm == "frozen":
             module.eval()
+    return net
+
+
+def save_gradient(given):
+    from safetensors.torch import load_file, save_file
+
+    net = network(given)
+    missing, unexpected = net.load_state_dict(load_file(given.weights), strict=False)
+    if unexpected or any("num_batches" not in name for name in missing):
+        raise RuntimeError(f"other weights: {missing} {unexpected}")
+    if given.fp64:
+        net = clip_by_clip(net.double())
+    backward(net, *batch_of(given.clips, 0, given.batch), given)
+    save_file({name: parameter.grad for name, parameter in net.named_parameters()}, given.gradient)
+
+
+def train(given):
+    base = resident()
+    net = network(given)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
-    clips = torch.randint(0, 255, (given.batch, given.frames, given.size, given.size, 3), dtype=torch.uint8)
-    labels = torch.randint(0, 4, (given.batch,))
     seconds = []
-    for _ in range(given.steps):
+    for number in range(given.steps):
+        clips, labels = batch_of(given.clips, number, given.batch)
         begin = time.perf_counter()
-        for i in range(0, given.batch, given.microbatch):
-            x = clips[i:i + given.microbatch].permute(0, 4, 1, 2, 3).float() / 255
-            with torch.autocast("cpu", torch.bfloat16, enabled=given.bf16):
-                logits = net(x)
-            (nn.functional.cross_entropy(logits.float(), labels[i:i + given.microbatch], reduction="sum") / given.batch).backward()
+        backward(net, clips, labels, given)
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - begin)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    figures = {"peak": peak, "base": base, "seconds": statistics.median(seconds[1:])}
+    # What no training with momentum does without.
+    floor = 3 * sum(parameter.nbytes for parameter in net.parameters())
+    figures = {"peak": peak, "base": base, "floor": floor, "seconds": statistics.median(seconds[1:] or seconds)}
     if given.profile:
-        x, y = clips[:given.microbatch].permute(0, 4, 1, 2, 3).float() / 255, labels[:given.microbatch]
+        x, y = pixels(clips[:given.microbatch]), labels[:given.microbatch]
         figures["saved"], loss = saved_for_backward(net, x, y)
         del loss
         figures["live"] = peak_of_tensors(lambda: nn.functional.cross_entropy(net(x), y, reduction="sum").backward())
     print(json.dumps(figures))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--clips", type=pathlib.Path, required=True, help="folder written by clips.py")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--microbatch", type=int, required=True)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--model", choices=["r3d_18", "long_recognizer"], default="r3d_18")
+    parser.add_argument("--width", type=int, default=8, help="of long_recognizer")
+    parser.add_argument("--batch-norm", choices=["frozen", "training"], default="frozen")
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--fp64", action="store_true")
+    parser.add_argument("--checkpoint", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="what autograd saves, and the peak of all tensors, of one microbatch")
+    parser.add_argument("--weights", type=pathlib.Path)
+    parser.add_argument("--gradient", type=pathlib.Path, help="file to save it in")
+    given = parser.parse_args()
+    torch.set_num_threads(2)
+    if given.gradient:
+        save_gradient(given)
+    else:
+        train(given)
 
 
 if __name__ == "__main__":
