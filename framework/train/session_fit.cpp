@@ -15,7 +15,6 @@
 #include "framework/base/strings.hpp"
 #include "framework/config/toml.hpp"
 #include "framework/flow/workers.hpp"
-#include "framework/memory/nvidia.hpp"
 #include "framework/memory/process.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/chunk_choice.hpp"
@@ -359,8 +358,7 @@ void Session::measure_card() {
   const auto [total, free] = card_memory(device);
   const std::uint64_t held = memory.counters().held, used = total - std::min(total, free), not_ours = used - std::min(used, held);
   std::uint64_t others = 0;
-  if (const auto cards = read_nvidia().cards; static_cast<std::size_t>(device.index()) < cards.size())
-    for (const auto& user : cards[static_cast<std::size_t>(device.index())].users) others += user.bytes;
+  for (const auto& user : others_on(device)) others += user.bytes;
   beside_tensors_ = not_ours - std::min(not_ours, others);
   const std::uint64_t given = pipeline.budget.device_memory.value, most = free + held;
   of_card_ = given == 0 ? most : std::min(most, std::max<std::uint64_t>(given - std::min(given, beside_tensors_), 1));
