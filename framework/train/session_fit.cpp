@@ -213,7 +213,11 @@ void Session::cut_clips(std::int64_t frames) {
   for (auto* choice : {&limits_.checkpoint, &limits_.offload})
     if (choice->mode == SegmentChoice::Mode::automatic) choice->mode = SegmentChoice::Mode::none;
   use_chunks(frames);
-  check_radius(*model, train_assembler ? *train_assembler : *eval_assembler, chunking);
+  try {
+    check_radius(*model, train_assembler ? *train_assembler : *eval_assembler, chunking);
+  } catch (const Error& error) {
+    throw error.at(pipeline.model.plugin.place.text() + ": " + pipeline.model.plugin.plugin);
+  }
 }
 
 void Session::fit(Reporter& reporter, const Options& options) {
