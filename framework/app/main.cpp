@@ -67,7 +67,7 @@ int run(int argc, char** argv) {
   CLI::App app("Trains video models inside the memory you have.", "sluice");
   app.set_version_flag("--version", std::string("sluice ") + sdk_version);
   app.require_subcommand(1);
-  app.footer("Exit codes: 0 done, 2 configuration, 3 plugin, 4 too much bad data, 5 disk or network, 6 watchdog, 130 and 143 after a signal.\n"
+  app.footer("Exit codes: 0 done, 2 configuration, 3 plugin, 4 too much bad data, 5 disk, network or device, 6 watchdog, 130 and 143 after a signal.\n"
              "Example: sluice train pipelines/motion8.toml batch.size=8");
 
   app::Action action;

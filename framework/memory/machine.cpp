@@ -76,6 +76,8 @@ MachineMemory read_memory(const fs::path& root) {
   return {bytes("MemTotal:"), bytes("MemAvailable:"), bytes("SwapTotal:"), bytes("SwapFree:")};
 }
 
+std::string process_name(std::int64_t pid, const fs::path& root) { return std::string(trim(contents_of(root / "proc" / std::to_string(pid) / "comm").value_or(""))); }
+
 std::vector<ProcessMemory> largest_processes(std::size_t most, const fs::path& root) {
   std::vector<ProcessMemory> all;
   const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
@@ -89,7 +91,8 @@ std::vector<ProcessMemory> largest_processes(std::size_t most, const fs::path& r
     const auto space = statm->find(' ');
     const auto pages = space == std::string::npos ? std::nullopt : leading_number(std::string_view(*statm).substr(space + 1));
     if (!pages || *pages == 0) continue;  // threads of the kernel have none
-    all.push_back({static_cast<std::int64_t>(*pid), std::string(trim(contents_of(at->path() / "comm").value_or("?"))), *pages * page});
+    const std::string called = process_name(static_cast<std::int64_t>(*pid), root);
+    all.push_back({static_cast<std::int64_t>(*pid), called.empty() ? "?" : called, *pages * page});
   }
   const auto shown = std::min(most, all.size());
   std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(shown), all.end(), [](const auto& a, const auto& b) { return a.resident > b.resident || (a.resident == b.resident && a.pid < b.pid); });

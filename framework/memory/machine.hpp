@@ -35,6 +35,9 @@ struct ProcessMemory {
 // The `most` processes that hold the most memory, largest first, without this one. What cannot be read is left out.
 [[nodiscard]] std::vector<ProcessMemory> largest_processes(std::size_t most, const std::filesystem::path& root = "/");
 
+// As ProcessMemory has it; empty where it cannot be read.
+[[nodiscard]] std::string process_name(std::int64_t pid, const std::filesystem::path& root = "/");
+
 struct DiskSpace {
   std::filesystem::path folder;  // the nearest one that exists
   std::uint64_t free = 0;        // bytes that this user may write

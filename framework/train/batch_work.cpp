@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "framework/base/bytes.hpp"
+#include "framework/train/card_report.hpp"
 
 namespace sluice {
 namespace {
@@ -111,15 +112,14 @@ Error BatchWork::report(const CappedAllocator::Refusal& refusal, const std::vect
   return Error(Code::configuration, fmt::format("out of memory in {}{}", options_.place().text, report_of(refusal)), hint, session_.pipeline.budget.host_ram.place.text());
 }
 
-// LibTorch's own words name what was asked for, what the card has, and who else holds it; nothing is tried beyond a card's memory.
+// Nothing is tried beyond a card's memory.
 Error BatchWork::report_of_card(const c10::OutOfMemoryError& error) const {
+  CardRefusal refusal = card_refusal(error, session_.device);
+  refusal.given = session_.device_memory();
+  refusal.planned = session_.planned.needs;
   if (options_.save) options_.save();
-  const auto& needs = session_.planned.needs;
-  return Error(Code::configuration,
-               fmt::format("out of memory in {}: {}\n  planned    parameters {}, gradients {}, optimizer {}, activations {}; device_memory leaves {} for them\n", options_.place().text, error.what_without_backtrace(),
-                           format_bytes(needs.parameters), format_bytes(needs.gradients), format_bytes(needs.optimizer), format_bytes(needs.activations), format_bytes(session_.device_memory())),
-               fmt::format("end what else holds the card's memory, or lower budget.device_memory below what is free: the plan then takes less{}", session_.train_assembler ? ". What was done so far is saved: --resume goes on from it" : ""),
-               session_.pipeline.budget.device_memory.place.text());
+  return Error(Code::configuration, fmt::format("out of memory in {}{}", options_.place().text, report_of(refusal)),
+               hint_of(refusal) + (session_.train_assembler ? ". What was done so far is saved: --resume goes on from it" : ""), session_.pipeline.budget.device_memory.place.text());
 }
 
 // What a pinned chunk keeps from happening by itself.

@@ -18,6 +18,7 @@
 
 #include <sluice/error.hpp>
 
+#include "framework/train/lost_device.hpp"
 #include "framework/train/saved_tensors.hpp"
 
 namespace sluice {
@@ -77,7 +78,9 @@ class AutocastState {
 template <class State> class Restored {
  public:
   explicit Restored(at::Device device) : state_(device) {}
-  ~Restored() { state_.apply(); }
+  ~Restored() {
+    put_back([this] { state_.apply(); });
+  }
   Restored(const Restored&) = delete;
   Restored& operator=(const Restored&) = delete;
 
@@ -94,8 +97,10 @@ class SameStatistics {
     for (const auto& statistic : statistics_) before_.push_back(statistic.clone());
   }
   ~SameStatistics() {
-    const at::NoGradGuard no_grad;
-    for (std::size_t i = 0; i < before_.size(); ++i) statistics_[i].variable_data().copy_(before_[i]);
+    put_back([this] {
+      const at::NoGradGuard no_grad;
+      for (std::size_t i = 0; i < before_.size(); ++i) statistics_[i].variable_data().copy_(before_[i]);
+    });
   }
   SameStatistics(const SameStatistics&) = delete;
   SameStatistics& operator=(const SameStatistics&) = delete;

@@ -6,6 +6,7 @@
 #include <ATen/Context.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
+#include <fmt/format.h>
 #include <torch/version.h>
 
 #include <sluice/error.hpp>
@@ -32,6 +33,23 @@ at::Device choose_device(const Placed<std::string>& wanted) {
                           : "GPUs count from cuda:0",
                 wanted.place.text());
   return device;
+}
+
+std::string kind_of(at::Device device) { return c10::DeviceTypeName(device.type(), true); }
+
+at::Device choose_device_again(const Placed<std::string>& wanted, const std::string& saved) {
+  std::string now;
+  try {
+    const at::Device device = choose_device(wanted);
+    if (kind_of(device) == saved) return device;
+    now = fmt::format("run.device = \"{}\" means {} here", wanted.value, device.str());
+  } catch (const Error& error) {
+    now = error.message();
+  }
+  throw Error(Code::configuration, fmt::format("the run that is to go on was trained on {}, and {}; another kind of device rounds otherwise, so its result would be another", saved, now),
+              fmt::format("{}, then --resume; or begin another run with its weights: another run.dir, and model.weights = the model.safetensors of the checkpoint",
+                          saved == "cpu" ? "write run.device = \"cpu\"" : "bring the card back (sluice doctor names those that the driver sees)"),
+              wanted.place.text());
 }
 
 void demand_deterministic() {

@@ -12,6 +12,7 @@
 #include "framework/train/evaluation_run.hpp"
 #include "framework/train/housekeeping.hpp"
 #include "framework/train/kernel_audit.hpp"
+#include "framework/train/lost_device.hpp"
 #include "framework/train/measured_steps.hpp"
 #include "framework/train/saved_tensors.hpp"
 #include "framework/train/threads.hpp"
@@ -50,12 +51,13 @@ extern "C" {
   sluice::settle_threads_first();
   sluice::CappedAllocator::install();
   sluice::install_saved_tensor_hooks();
+  sluice::end_with_message_where_device_is_lost();
   // What is said goes where a person looks; with --json standard output holds JSON alone.
   const bool training = request.verb == sluice::TrainRequest::Verb::train;
   sluice::Reporter reporter({.mode = request.quiet || (request.json && !training) ? sluice::Console::Mode::quiet : sluice::Console::Mode::automatic, .fd = training ? 1 : 2});
   sluice::Housekeeping housekeeping({.watchdog_seconds = request.pipeline->run.watchdog.value, .tick = [&reporter] { reporter.tick(); }});
   try {
-    return dispatch(request, housekeeping, reporter);
+    return sluice::on_device([] { return sluice::DeviceUse{}; }, [&] { return dispatch(request, housekeeping, reporter); });
   } catch (const c10::OutOfMemoryError& error) {
     throw sluice::Error(sluice::Code::configuration, error.what_without_backtrace(), "raise budget.host_ram, or use a smaller microbatch");
   } catch (const c10::Error& error) {

@@ -12,6 +12,7 @@
 #include "framework/base/strings.hpp"
 #include "framework/memory/process.hpp"
 #include "framework/train/checkpointing.hpp"
+#include "framework/train/lost_device.hpp"
 #include "framework/train/session.hpp"
 #include "framework/train/split_pass.hpp"
 #include "framework/train/weights.hpp"
@@ -33,23 +34,25 @@ int run_evaluation(const TrainRequest& request, Housekeeping& housekeeping, Repo
   if (weights.state && weights.state->classes != session.dataset->classes())
     throw Error(Code::configuration, fmt::format("this checkpoint was trained on other classes: {}; the data has: {}", join(weights.state->classes, ", "), join(session.dataset->classes(), ", ")),
                 "evaluate on data with those classes in that order (data.classes), or name a .safetensors file to compare by number", weights.path().string());
-  load_tensors(weights.tensors(), tensors_of(*session.model), false);
-  Evaluation evaluation(*session.model, session.loss.get(), session.metrics, {session.dataset->views(Split::val), session.pipeline.eval.average.value, session.classes(), session.arithmetic});
   std::int64_t failed = static_cast<std::int64_t>(session.dataset->failed().size()), seen = 0;
   for (const auto& item : session.dataset->failed()) log::warning("{}: {}", item.where, item.why);
-  SplitPass pass(session, housekeeping, reporter, SplitPass::OnSignal::end_at_once);
-  BatchWork work(session, {.place = [&] { return BatchWork::Place{pass.batch(), "the evaluation"}; },
-                           .say = [](const std::string& line) { log::warning("{}", line); },
-                           .beyond_budget = [&](const std::string& line) { reporter.beyond_budget(line); }});
-  pass.run(work, evaluation, [&](const Batch& batch) {
-    for (const auto& item : batch.failed) log::warning("{}: {}", item.where, item.why);
-    failed += static_cast<std::int64_t>(batch.failed.size());
-    seen += batch.clips();
-    session.check_failures(failed);
-    reporter.progress("evaluating", std::min(0.999, static_cast<double>(seen) / static_cast<double>(session.dataset->samples(Split::val))));
+  const EvalNumbers numbers = on_device([&] { return DeviceUse{session.device, "the evaluation"}; }, [&] {
+    load_tensors(weights.tensors(), tensors_of(*session.model), false);
+    Evaluation evaluation(*session.model, session.loss.get(), session.metrics, {session.dataset->views(Split::val), session.pipeline.eval.average.value, session.classes(), session.arithmetic});
+    SplitPass pass(session, housekeeping, reporter, SplitPass::OnSignal::end_at_once);
+    BatchWork work(session, {.place = [&] { return BatchWork::Place{pass.batch(), "the evaluation"}; },
+                             .say = [](const std::string& line) { log::warning("{}", line); },
+                             .beyond_budget = [&](const std::string& line) { reporter.beyond_budget(line); }});
+    pass.run(work, evaluation, [&](const Batch& batch) {
+      for (const auto& item : batch.failed) log::warning("{}: {}", item.where, item.why);
+      failed += static_cast<std::int64_t>(batch.failed.size());
+      seen += batch.clips();
+      session.check_failures(failed);
+      reporter.progress("evaluating", std::min(0.999, static_cast<double>(seen) / static_cast<double>(session.dataset->samples(Split::val))));
+    });
+    reporter.progress("evaluating", 1);
+    return evaluation.finish();
   });
-  reporter.progress("evaluating", 1);
-  const EvalNumbers numbers = evaluation.finish();
   if (request.json) {
     Json json{{"checkpoint", weights.path().string()}, {"videos", numbers.videos}, {"clips", numbers.clips}, {"failed", failed}};
     if (weights.state) json["step"] = weights.state->step;

@@ -29,6 +29,7 @@
 #include "framework/memory/process.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/loss_of_zeros.hpp"
+#include "framework/train/lost_device.hpp"
 #include "framework/train/session.hpp"
 #include "framework/train/step.hpp"
 
@@ -208,7 +209,7 @@ int measure_plan_in_child(const TrainRequest& request, Housekeeping& housekeepin
   try {
     Session session(request, reporter, {.progress = [&] { housekeeping.progress(); }});
     if (session.chunking.on()) throw Error(Code::configuration, fmt::format("only chunks of {} fit", session.chunking.frames));
-    found = measure(session, housekeeping);
+    found = on_device([&] { return DeviceUse{session.device, "a measured step"}; }, [&] { return measure(session, housekeeping); });
   } catch (const BudgetError& error) {
     found.smallest = error.smallest();
     found.why = fmt::format("needs {}", format_bytes(error.smallest()));

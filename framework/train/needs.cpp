@@ -25,6 +25,7 @@
 #include "framework/train/kernel_audit.hpp"
 #include "framework/train/long_clip.hpp"
 #include "framework/train/loss_of_zeros.hpp"
+#include "framework/train/lost_device.hpp"
 #include "framework/train/offload_store.hpp"
 #include "framework/train/pass.hpp"
 #include "framework/train/step.hpp"
@@ -56,8 +57,10 @@ class SameStatistics {
     }
   }
   ~SameStatistics() {
-    const at::NoGradGuard no_grad;
-    for (std::size_t i = 0; i < live_.size(); ++i) live_[i].copy_(before_[i]);
+    put_back([this] {
+      const at::NoGradGuard no_grad;
+      for (std::size_t i = 0; i < live_.size(); ++i) live_[i].copy_(before_[i]);
+    });
   }
   SameStatistics(const SameStatistics&) = delete;
   SameStatistics& operator=(const SameStatistics&) = delete;

@@ -13,6 +13,7 @@
 
 #include "framework/config/tables.hpp"
 #include "framework/train/capped_allocator.hpp"
+#include "framework/train/lost_device.hpp"
 
 namespace sluice {
 namespace {
@@ -34,6 +35,7 @@ template <class Factory, class Context> auto build(Registry& registry, const Plu
   } catch (const c10::OutOfMemoryError&) {
     throw;
   } catch (const c10::Error& error) {
+    if (says_device_is_lost(error)) throw;
     throw Error(Code::plugin, error.what_without_backtrace(), "", config.place.text() + ": " + config.plugin);
   }
 }

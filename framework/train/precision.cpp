@@ -13,6 +13,8 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include "framework/train/lost_device.hpp"
+
 namespace sluice {
 namespace {
 
@@ -75,6 +77,7 @@ PrecisionSupport precision_support(const Arithmetic& arithmetic) {
     const at::Tensor weight = at::ones({1, 1, 1, 1, 1}, options).set_requires_grad(true);
     at::conv3d(at::ones({1, 1, 1, 2, 2}, options), weight).sum().backward();
   } catch (const c10::Error& error) {
+    if (says_device_is_lost(error)) throw;
     return {false, false, error.what_without_backtrace()};
   }
   if (arithmetic.device.is_cpu()) {

@@ -14,6 +14,7 @@
 #include "framework/base/strings.hpp"
 #include "framework/train/checkpointing.hpp"
 #include "framework/train/evaluation_run.hpp"
+#include "framework/train/lost_device.hpp"
 #include "framework/train/session.hpp"
 #include "framework/train/split_pass.hpp"
 #include "framework/train/weights.hpp"
@@ -116,7 +117,6 @@ int run_prediction(const TrainRequest& request, Housekeeping& housekeeping, Repo
     print_failed(request, request.videos.front(), error.message());
     return static_cast<int>(Code::data);
   }
-  load_tensors(weights.tensors(), tensors_of(*session->model), false);
   std::size_t failed = session->dataset->failed().size();
   for (const auto& item : session->dataset->failed()) print_failed(request, as_typed(item.where), item.why);
 
@@ -133,15 +133,18 @@ int run_prediction(const TrainRequest& request, Housekeeping& housekeeping, Repo
     if (logits == nullptr) throw Error(Code::configuration, "the model gives no 'logits', so there is nothing to label");
     print_video(request, as_typed(path), names, *logits);
   });
-  SplitPass pass(*session, housekeeping, reporter, SplitPass::OnSignal::end_at_once);
-  BatchWork work(*session, {.place = [&] { return BatchWork::Place{pass.batch(), "the prediction"}; },
-                            .say = [](const std::string& line) { log::warning("{}", line); },
-                            .beyond_budget = [&](const std::string& line) { reporter.beyond_budget(line); }});
-  pass.run(work, evaluation, [&](const Batch& batch) {
-    failed += batch.failed.size();
-    for (const auto& item : batch.failed) print_failed(request, as_typed(path_of(item.sample)), item.why);
+  on_device([&] { return DeviceUse{session->device, "the prediction"}; }, [&] {
+    load_tensors(weights.tensors(), tensors_of(*session->model), false);
+    SplitPass pass(*session, housekeeping, reporter, SplitPass::OnSignal::end_at_once);
+    BatchWork work(*session, {.place = [&] { return BatchWork::Place{pass.batch(), "the prediction"}; },
+                              .say = [](const std::string& line) { log::warning("{}", line); },
+                              .beyond_budget = [&](const std::string& line) { reporter.beyond_budget(line); }});
+    pass.run(work, evaluation, [&](const Batch& batch) {
+      failed += batch.failed.size();
+      for (const auto& item : batch.failed) print_failed(request, as_typed(path_of(item.sample)), item.why);
+    });
+    static_cast<void>(evaluation.finish());
   });
-  static_cast<void>(evaluation.finish());
   return failed > 0 ? static_cast<int>(Code::data) : 0;
 }
 

@@ -14,6 +14,7 @@
 
 #include <sluice/error.hpp>
 
+#include "framework/train/lost_device.hpp"
 #include "framework/train/pass.hpp"
 
 namespace sluice {
@@ -39,7 +40,9 @@ class ShakenWeights {
     }
   }
   ~ShakenWeights() {
-    for (std::size_t i = 0; i < live_.size(); ++i) live_[i].copy_(before_[i]);
+    put_back([this] {
+      for (std::size_t i = 0; i < live_.size(); ++i) live_[i].copy_(before_[i]);
+    });
   }
   ShakenWeights(const ShakenWeights&) = delete;
   ShakenWeights& operator=(const ShakenWeights&) = delete;
@@ -54,7 +57,9 @@ class SavedStatistics {
     for (const auto& item : all_) before_.push_back(item.tensor.clone());
   }
   ~SavedStatistics() {
-    for (std::size_t i = 0; i < all_.size(); ++i) all_[i].tensor.copy_(before_[i]);
+    put_back([this] {
+      for (std::size_t i = 0; i < all_.size(); ++i) all_[i].tensor.copy_(before_[i]);
+    });
   }
   SavedStatistics(const SavedStatistics&) = delete;
   SavedStatistics& operator=(const SavedStatistics&) = delete;

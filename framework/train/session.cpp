@@ -16,6 +16,7 @@
 #include "framework/flow/workers.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/device.hpp"
+#include "framework/train/lost_device.hpp"
 #include "framework/train/threads.hpp"
 #include "framework/train/weights.hpp"
 
@@ -45,23 +46,25 @@ Session::Session(const TrainRequest& request, Reporter& reporter, Options option
     watch.restart();
     if (options.progress) options.progress();
   };
-  device = choose_device(pipeline.run.device);
+  device = options.saved_device ? choose_device_again(pipeline.run.device, *options.saved_device) : choose_device(pipeline.run.device);
   const auto& offload = pipeline.plan.offload;
   if (options.training && device.is_cpu() && device_memory() == 0 && (offload.mode == SegmentChoice::Mode::all || (offload.mode == SegmentChoice::Mode::named && !offload.names.empty())))
     throw Error(Code::configuration, "plan.offload moves activations out of the device's memory, and here they are in the host's already",
                 "leave it out; or set budget.device_memory, and the CPU keeps its tensors within it as a card would", offload.place.text());
-  choose_precision(reporter);
-  CappedAllocator::install();
-  set_compute_threads(pipeline.budget.compute_threads.value);
-  if (pipeline.run.deterministic.value) demand_deterministic();
-  cache = cache_folder();
-  took("device");
-  open_data(reporter, options);
-  took("data");
-  build(options);
-  took("model");
-  fit(reporter, options);
-  took("memory");
+  on_device([this] { return DeviceUse{device, "the start"}; }, [&] {
+    choose_precision(reporter);
+    CappedAllocator::install();
+    set_compute_threads(pipeline.budget.compute_threads.value);
+    if (pipeline.run.deterministic.value) demand_deterministic();
+    cache = cache_folder();
+    took("device");
+    open_data(reporter, options);
+    took("data");
+    build(options);
+    took("model");
+    fit(reporter, options);
+    took("memory");
+  });
 }
 
 void Session::open_data(Reporter& reporter, Options& options) {

@@ -100,7 +100,7 @@ RunState Session::state(const TrainRequest& request) const {
   state.chunk = chunking.frames;
   state.compute_threads = pipeline.budget.compute_threads.value;
   state.layout = wants_channels_last(pipeline) ? "channels_last" : "contiguous";
-  state.device = c10::DeviceTypeName(device.type(), true);
+  state.device = kind_of(device);
   state.precision = name_of(arithmetic.precision);
   state.routed = routed;
   state.classes = dataset->classes();

@@ -228,7 +228,11 @@ void Session::cut_clips(std::int64_t frames) {
   for (auto* choice : {&limits_.checkpoint, &limits_.offload})
     if (choice->mode == SegmentChoice::Mode::automatic) choice->mode = SegmentChoice::Mode::none;
   use_chunks(frames);
-  check_radius(*model, train_assembler ? *train_assembler : *eval_assembler, chunking);
+  try {
+    check_radius(*model, train_assembler ? *train_assembler : *eval_assembler, chunking);
+  } catch (const Error& error) {
+    throw error.at(pipeline.model.plugin.place.text() + ": " + pipeline.model.plugin.plugin);
+  }
 }
 
 void Session::fit(Reporter& reporter, const Options& options) {
@@ -382,8 +386,7 @@ void Session::measure_card() {
   const auto [total, free] = card_memory(device);
   const std::uint64_t held = memory.counters().held, used = total - std::min(total, free), not_ours = used - std::min(used, held);
   std::uint64_t others = 0;
-  if (const auto cards = read_nvidia().cards; static_cast<std::size_t>(device.index()) < cards.size())
-    for (const auto& user : cards[static_cast<std::size_t>(device.index())].users) others += user.bytes;
+  for (const auto& user : others_on(device)) others += user.bytes;
   beside_tensors_ = not_ours - std::min(not_ours, others);
   const std::uint64_t given = pipeline.budget.device_memory.value, most = free + held;
   of_card_ = given == 0 ? most : std::min(most, std::max<std::uint64_t>(given - std::min(given, beside_tensors_), 1));

@@ -2,6 +2,7 @@
 #include "framework/train/tensor_memory.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <c10/core/CachingDeviceAllocator.h>
 
@@ -43,6 +44,12 @@ void TensorMemory::set_cap(std::uint64_t bytes) const {
 CardMemory card_memory(at::Device device) {
   const auto [free, total] = c10::getDeviceAllocator(device.type())->getMemoryInfo(index_of(device));
   return {total, free};
+}
+
+std::vector<NvidiaCard::User> others_on(at::Device device) {
+  auto cards = read_nvidia().cards;
+  const auto index = static_cast<std::size_t>(index_of(device));
+  return index < cards.size() ? std::move(cards[index].users) : std::vector<NvidiaCard::User>{};
 }
 
 }  // namespace sluice

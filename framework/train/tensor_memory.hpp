@@ -8,8 +8,11 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include <c10/core/Device.h>
+
+#include "framework/memory/nvidia.hpp"
 
 namespace sluice {
 
@@ -44,5 +47,7 @@ struct CardMemory {
   std::uint64_t total = 0, free = 0;
 };
 [[nodiscard]] CardMemory card_memory(at::Device device);
+// Other processes that compute on it, as far as the driver tells.
+[[nodiscard]] std::vector<NvidiaCard::User> others_on(at::Device device);
 
 }  // namespace sluice

@@ -24,6 +24,7 @@
 #include "framework/train/debug_watch.hpp"
 #include "framework/train/evaluation.hpp"
 #include "framework/train/live_feed.hpp"
+#include "framework/train/lost_device.hpp"
 #include "framework/train/phases.hpp"
 #include "framework/train/run_reports.hpp"
 #include "framework/train/session.hpp"
@@ -52,6 +53,12 @@ class TrainingRun {
         identity_(session_.state(request)) {}
 
   int run() {
+    return on_device([this] { return DeviceUse{session_.device, place(), saved_step_ ? fmt::format("go on from step-{}, the last that is saved, with --resume", *saved_step_) : "begin anew, for nothing was saved yet"}; },
+                     [this] { return run_on_device(); });
+  }
+
+ private:
+  int run_on_device() {
     restore();
     start();
     housekeeping_.on_stop({});
@@ -62,11 +69,12 @@ class TrainingRun {
       if (!housekeeping_.stop_requested() && steps_done() && plan_.has_val && evaluated_at_ != step_count_) evaluate_at_the_end();
     } catch (const c10::OutOfMemoryError&) {
       throw work_.out_of_memory();
-    } catch (const c10::Error& error) {
+    } catch (const std::exception& error) {
+      if (says_device_is_lost(error)) throw;  // nothing of it is read any more
       save_what_there_is();
-      throw Error(Code::plugin, fmt::format("{}: {}{}", place_text(), error.what_without_backtrace(), failed_operation()), watch_ ? "" : "--debug names the operation and its segment");
-    } catch (const std::exception&) {
-      save_what_there_is();
+      if (const auto* failed = dynamic_cast<const c10::Error*>(&error))
+        throw Error(Code::plugin, fmt::format("{}: {}{}", place(), failed->what_without_backtrace(), failed_operation()), watch_ ? "" : "--debug names the operation and its segment");
+      if (const auto* told = dynamic_cast<const Error*>(&error); told && told->code() == Code::plugin && told->where().empty()) throw Error(Code::plugin, fmt::format("{}: {}", place(), told->message()), told->hint());
       throw;
     }
     if (step_count_ == 0 && streak_ > 0 && !housekeeping_.stop_requested())
@@ -77,19 +85,19 @@ class TrainingRun {
     return housekeeping_.exit_code();
   }
 
- private:
+  // What is at work.
+  [[nodiscard]] std::string place() const { return evaluation_ ? fmt::format("the evaluation after step {}", step_count_) : fmt::format("step {}", step_count_ + 1); }
+
   [[nodiscard]] Session::Options session_options() const {
     Session::Options options;
     options.progress = [this] { housekeeping_.progress(); };
-    if (saved_) options.saved_microbatch = saved_->microbatch, options.saved_chunk = saved_->chunk;
+    if (saved_) options.saved_microbatch = saved_->microbatch, options.saved_chunk = saved_->chunk, options.saved_device = saved_->device;
     return options;
   }
 
   [[nodiscard]] BatchWork::Options work_options() {
     BatchWork::Options options;
-    options.place = [this] {
-      return BatchWork::Place{step_count_, place_text()};
-    };
+    options.place = [this] { return BatchWork::Place{step_count_, place()}; };
     options.say = [this](const std::string& line) { reporter_.warning(line); };
     options.beyond_budget = [this](const std::string& line) { reporter_.beyond_budget(line); };
     options.save = [this] { save_what_there_is(); };
@@ -97,7 +105,6 @@ class TrainingRun {
     return options;
   }
 
-  [[nodiscard]] std::string place_text() const { return evaluation_ ? fmt::format("the evaluation after step {}", step_count_) : fmt::format("step {}", step_count_ + 1); }
 
   [[nodiscard]] std::string best_metric() const {
     const auto& named = session_.pipeline.eval.best.value;
@@ -115,6 +122,7 @@ class TrainingRun {
         const auto restored = restore_checkpoint(*found_.checkpoint, *session_.model, *session_.optimizer);
         cursor_ = restored.state.cursor;
         step_count_ = from = restored.state.step;
+        saved_step_ = step_count_;
         failures_ = failures_at_cursor_ = restored.state.failures;
         evaluated_at_ = restored.state.evaluated_at;
         stage_states_ = restored.stages;
@@ -329,6 +337,7 @@ class TrainingRun {
     const auto saved = save_checkpoint(store_, state, *session_.model, *session_.optimizer, stage_states_, best);
     reporter_.checkpoint_saved(step_count_, saved.folder, saved.bytes, saved.seconds, best);
     saved_at_ = {cursor_.phase, cursor_.batch};
+    saved_step_ = step_count_;
     due_ = false;
     housekeeping_.progress();
   }
@@ -349,14 +358,15 @@ class TrainingRun {
   void refuse_wrong_indices() const {
     if (!watch_) return;
     if (const auto found = watch_->out_of_range(); !found.empty())
-      throw Error(Code::plugin, fmt::format("{}: {}", place_text(), found), "the operation said nothing, and what it made of it is a wrong number: look at the labels, ids and lengths that reach it (sluice data show)");
+      throw Error(Code::plugin, fmt::format("{}: {}", place(), found), "the operation said nothing, and what it made of it is a wrong number: look at the labels, ids and lengths that reach it (sluice data show)");
   }
 
   // On the way out of an error: every committed step is whole, so it may be kept.
-  void save_what_there_is() noexcept {
+  void save_what_there_is() {
     try {
       if (step_count_ > 0 && saved_at_ != std::pair(cursor_.phase, cursor_.batch)) save(false);
     } catch (const std::exception& error) {
+      if (says_device_is_lost(error)) throw;
       log::warning("nothing could be saved on the way out: {}", error.what());
     }
   }
@@ -397,6 +407,7 @@ class TrainingRun {
   bool resumed_ = false;
   bool due_ = false;
   std::pair<std::uint64_t, std::int64_t> saved_at_;
+  std::optional<std::int64_t> saved_step_;  // of the newest checkpoint
   std::string stopped_early_;
 
   std::optional<Evaluation> evaluation_;
