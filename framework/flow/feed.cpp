@@ -155,6 +155,7 @@ struct Feed::Impl {
     status.failed = counters.failed;
     status.leased = ledger.used();
     status.cap = ledger.cap();
+    status.refused = pool.counters().refused;
     status.in_flight = counters.in_flight;
     status.in_flight_limit = in_flight;
     for (const auto& entry : board.busy())

@@ -70,6 +70,7 @@ struct FeedStatus {
   };
   std::uint64_t admitted = 0, finished = 0, failed = 0;
   std::uint64_t leased = 0, cap = 0;
+  std::uint64_t refused = 0;  // blocks for which the system had no memory: their calls are made again
   std::int64_t in_flight = 0, in_flight_limit = 0;
   std::string waiting_for;  // "the trainer", "bytes for sample 17 (12 MiB)", "decode.ffmpeg on sample 3 (2.1 s)", ...
   double waiting_seconds = 0;    // for how long

@@ -27,12 +27,17 @@ class FramePool::Core : public std::enable_shared_from_this<FramePool::Core> {
     invariant(counters_.live + size <= counters_.limit, "a sample inside its lease found the pool full");
     if (fail_in_ != 0 && --fail_in_ == 0) {
       if (--fail_times_ > 0) fail_in_ = 1;
-      throw std::bad_alloc();
+      refuse();
     }
     void* data = reuse(size);
     if (data) ++counters_.reused;
     else data = map(size);
-    live_.emplace(data, Live{size, next_serial_++, maker, tally});
+    try {
+      live_.emplace(data, Live{size, next_serial_++, maker, tally});
+    } catch (const std::bad_alloc&) {
+      unmap(data, size);
+      refuse();
+    }
     mine.fetch_add(size, std::memory_order_relaxed);
     counters_.live += size;
     counters_.peak = std::max(counters_.peak, counters_.live + counters_.kept);
@@ -99,14 +104,31 @@ class FramePool::Core : public std::enable_shared_from_this<FramePool::Core> {
     found->second.tally->live_[found->second.maker].fetch_sub(size, std::memory_order_relaxed);
     live_.erase(found);
     counters_.live -= size;
-    if (!closed_ && counters_.kept + size <= room_for_kept()) {
-      kept_.push_back({data, size});
-      by_size_[size].push_back(std::prev(kept_.end()));
-      counters_.kept += size;
-    } else {
-      unmap(data, size);
-    }
+    if (closed_ || counters_.kept + size > room_for_kept() || !keep(data, size)) unmap(data, size);
     if (--counters_.blocks == 0) last = std::move(alive_);
+  }
+
+  [[noreturn]] void refuse() {
+    ++counters_.refused;
+    throw std::bad_alloc();
+  }
+
+  // False: there is no memory for the lists. Whoever releases a block cannot be told.
+  bool keep(void* data, std::uint64_t size) noexcept {
+    try {
+      auto& same = by_size_[size];
+      kept_.push_back({data, size});
+      try {
+        same.push_back(std::prev(kept_.end()));
+      } catch (const std::bad_alloc&) {
+        kept_.pop_back();
+        return false;
+      }
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    counters_.kept += size;
+    return true;
   }
 
   [[nodiscard]] std::uint64_t room_for_kept() const {
@@ -134,7 +156,7 @@ class FramePool::Core : public std::enable_shared_from_this<FramePool::Core> {
       evict_until(0);
       data = mapping();
     }
-    if (data == MAP_FAILED) throw std::bad_alloc();
+    if (data == MAP_FAILED) refuse();
     ++counters_.mapped;
     return data;
   }

@@ -68,6 +68,7 @@ class FramePool {
   struct Counters {
     std::uint64_t limit = 0, live = 0, kept = 0, outside = 0, peak = 0;  // peak: of live and kept together
     std::uint64_t blocks = 0, mapped = 0, reused = 0;                    // live blocks; allocations that had to map, or not
+    std::uint64_t refused = 0;                                           // for which the system had no memory
   };
   [[nodiscard]] Counters counters() const;
 

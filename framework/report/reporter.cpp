@@ -296,6 +296,13 @@ void Reporter::checkpoint_saved(std::int64_t step, const std::filesystem::path& 
   self.draw(false);
 }
 
+void Reporter::plan_changed(const PlanReport& report) {
+  auto& self = *impl_;
+  const std::lock_guard lock(self.mutex);
+  self.append(report.step, JsonRow().add("kind", "plan").add("microbatch", report.microbatch).add("chunk", report.chunk).add("computed_twice", report.computed_twice)
+                               .add("time", JsonRow().add("at", utc_now())));
+}
+
 void Reporter::note(std::string_view text) {
   auto& self = *impl_;
   const std::lock_guard lock(self.mutex);

@@ -62,6 +62,14 @@ struct EvalReport {
   std::optional<BestResult> best{};  // when this one is the best so far
 };
 
+// The numeric plan after memory ran out, or when there was room again: with it a replay computes the same.
+struct PlanReport {
+  std::int64_t step = 0;  // the first that follows it; the one that is evaluated where that changed it
+  std::int64_t microbatch = 1;
+  std::int64_t chunk = 0;  // frames; 0: whole clips
+  std::string computed_twice;  // segments
+};
+
 struct RunEnd {
   std::string outcome = "finished";
   std::optional<BestResult> best{};
@@ -105,6 +113,7 @@ class Reporter {
   void failed(std::int64_t step, std::int64_t epoch, const Failed& failed);
   void evaluation(const EvalReport& report);
   void checkpoint_saved(std::int64_t step, const std::filesystem::path& folder, std::uint64_t bytes, double seconds, bool best);
+  void plan_changed(const PlanReport& report);  // a row; the line is a warning of its own
   void note(std::string_view text);     // a line, and a row of metrics.jsonl
   void warning(std::string_view text);  // the same on standard error
   // What follows may take more than the budget, on purpose: a line, and memory is no longer warned of.

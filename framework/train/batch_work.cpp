@@ -10,14 +10,16 @@
 #include "framework/train/card_report.hpp"
 
 namespace sluice {
-namespace {
-
-// Frames. Below it the halo is most of what is computed.
-constexpr std::int64_t least_chunk = 4;
-
-}  // namespace
 
 BatchWork::BatchWork(Session& session, Options options) : session_(session), options_(std::move(options)) {
+  if (const auto& chunking = session_.chunking; chunking.on()) {
+    ChunkLadder::Options ladder;
+    ladder.planned = chunking.frames;
+    ladder.stride = session_.model->temporal_stride();
+    ladder.pinned = session_.pipeline.plan.chunk.value > 0;
+    if (session_.device.is_cpu()) ladder.needs = session_.planned.needs.gradients + session_.planned.needs.activations;  // it looks at the room in the host
+    chunks_.emplace(ladder);
+  }
   if (!session_.train_assembler) return;
   auto recovery = recovery_options();
   StepOptions steps = recovery.step;
@@ -36,6 +38,7 @@ Recovery::Options BatchWork::recovery_options() {
   options.plan = session_.planned.plan;
   options.limits = session_.planned.limits;
   options.model = session_.planned.model && session_.device.is_cpu() ? &*session_.planned.model : nullptr;  // it looks at the room in the host
+  options.changed = options_.plan_changed;
   options.if_open = session_.microbatches_if_open();
   options.say = [this](const std::string& line) { options_.say(fmt::format("{}: {}", options_.place().text, line)); };
   return options;
@@ -45,7 +48,10 @@ std::optional<StepResult> BatchWork::step(const Batch& batch, double lr, const S
   if (long_step_) {
     long_step_->add(*session_.train_assembler, batch);
     if (go_on) static_cast<void>(go_on());  // it may throw; a batch of chunks is left by the feed alone
-    return batch.complete() ? std::optional(long_step_->commit(lr)) : std::nullopt;
+    if (!batch.complete()) return std::nullopt;
+    auto result = long_step_->commit(lr);
+    chunks_->step_went_well();
+    return result;
   }
   try {
     return step_->run(*session_.train_assembler, batch.samples, lr, go_on);
@@ -73,28 +79,61 @@ void BatchWork::evaluate(Evaluation& evaluation, const Batch& batch) {
 }
 
 // Nothing: clips are whole, or chunks cannot be smaller.
-std::optional<std::int64_t> BatchWork::next_chunk() const {
-  const auto& chunking = session_.chunking;
-  if (!chunking.on()) return std::nullopt;
-  if (tried_at_ != options_.place().number) return chunking.frames;
-  if (session_.pipeline.plan.chunk.value > 0) return std::nullopt;
-  const auto stride = session_.model->temporal_stride();
-  const auto frames = chunking.frames / 2 / stride * stride;
-  return frames < std::max(stride, least_chunk) ? std::nullopt : std::optional(frames);
-}
+std::optional<std::int64_t> BatchWork::next_chunk() const { return chunks_ ? chunks_->below(options_.place().number) : std::nullopt; }
 
 bool BatchWork::begin_again(const c10::OutOfMemoryError& error) {
   CappedAllocator::install().trim();
   const auto frames = next_chunk();
   if (!frames) return false;
   const auto place = options_.place();
-  tried_at_ = place.number;
-  const bool same = *frames == session_.chunking.frames;
+  const bool same = *frames == chunks_->frames();
   options_.say(fmt::format("{}: out of memory, what was not whole is undone ({}): {}", place.text, error.what_without_backtrace(),
                            same ? std::string("the same once more, with freed memory given back")
-                                : fmt::format("{} frames at a time instead of {} from here on, which changes the last bits", *frames, session_.chunking.frames)));
-  if (!same) session_.use_chunks(*frames);
+                                : fmt::format("{} frames at a time instead of {} from here on, which changes the last bits", *frames, chunks_->frames())));
+  chunks_->failed(place.number, *frames);
+  if (same) return true;
+  session_.use_chunks(*frames);
+  tell_change();
   return true;
+}
+
+// Of the tensors, beside what lives now.
+std::uint64_t BatchWork::room() {
+  const auto now = CappedAllocator::install().counters();
+  return now.cap == 0 ? no_cap : now.cap - std::min(now.cap, now.live);
+}
+
+bool BatchWork::may_go_back() const { return long_step_ && chunks_->above(room()).has_value(); }
+
+void BatchWork::go_back() {
+  options_.say(fmt::format("{}: {} steps went well with {} frames at a time: as planned again, {}, which changes the last bits", options_.place().text, chunks_->clean(), chunks_->frames(), *chunks_->above(room())));
+  chunks_->climbed();
+  session_.use_chunks(chunks_->frames());
+  tell_change();
+}
+
+void BatchWork::tell_change() {
+  if (!options_.plan_changed || !session_.train_assembler) return;
+  TrainingPlan plan = session_.planned.plan;
+  plan.chunk = chunks_->frames();
+  options_.plan_changed(plan);
+}
+
+std::optional<LadderState> BatchWork::ladder() const {
+  if (long_step_) return chunks_->state();
+  return step_ ? step_->state() : std::nullopt;
+}
+
+void BatchWork::restore(const LadderState& state) {
+  if (!(long_step_ ? chunks_->restore(state) : step_ && step_->restore(state))) return;
+  if (!long_step_) {
+    if (const auto& plan = step_->plan(); plan.microbatch != session_.planned.plan.microbatch || !(plan.segments == session_.planned.plan.segments))
+      options_.say(fmt::format("memory ran out before: going on with {} at a time, computed twice: {}", plan.microbatch, text_of(plan.segments.twice)));
+    return;
+  }
+  if (!chunks_->reduced()) return;
+  options_.say(fmt::format("memory ran out before: going on with {} frames at a time", chunks_->frames()));
+  session_.use_chunks(chunks_->frames());
 }
 
 CappedAllocator::Refusal BatchWork::begin_trials() const {

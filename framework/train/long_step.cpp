@@ -96,7 +96,12 @@ StepResult LongStep::commit(double lr) {
     result.scalars.clear();
   }
   reset();
-  step_.commit(result, lr);
+  try {
+    step_.commit(result, lr);
+  } catch (...) {
+    step_.drop_gradients();  // divided already, perhaps: the next batch would be summed on top of them
+    throw;
+  }
   return result;
 }
 

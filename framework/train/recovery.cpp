@@ -23,6 +23,11 @@ void Recovery::follow(TrainingPlan plan) {
   step_.follow(now_.microbatch, now_.segments);
 }
 
+void Recovery::change(TrainingPlan plan) {
+  follow(std::move(plan));
+  if (options_.changed) options_.changed(now_);
+}
+
 // The rungs below the present plan, from the top.
 std::vector<TrainingPlan> Recovery::below() const {
   std::vector<TrainingPlan> plans;
@@ -77,7 +82,7 @@ bool Recovery::step_down(const std::string& why) {
   if (!(next->segments == now_.segments)) changes.emplace_back(now_.segments.offload.any() ? "every segment that is not offloaded is computed twice from here on" : "every segment is computed twice from here on");
   if (next->microbatch != now_.microbatch) changes.push_back(fmt::format("{} at a time instead of {} from here on, which changes the last bits", next->microbatch, now_.microbatch));
   options_.say(fmt::format("{}: {}", why, join(changes, ", and ")));
-  follow(*next);
+  change(*next);
   return true;
 }
 
@@ -85,12 +90,35 @@ void Recovery::step_up() {
   TrainingPlan next = above();
   if (next.microbatch != now_.microbatch) options_.say(fmt::format("{} steps went well: {} at a time again", clean_, next.microbatch));
   else options_.say(fmt::format("{} steps went well: computed twice again: {}", clean_, text_of(next.segments.twice)));
-  follow(std::move(next));
+  change(std::move(next));
+}
+
+std::optional<LadderState> Recovery::state() const {
+  if (!reduced() && patience_ == options_.clean_steps) return std::nullopt;
+  LadderState state;
+  state.microbatch = now_.microbatch;
+  state.every_segment_twice = now_.segments.twice.all && !options_.plan.segments.twice.all;
+  state.clean = reduced() ? clean_ : 0;
+  state.patience = patience_;
+  return state;
+}
+
+bool Recovery::restore(const LadderState& state) {
+  bool allowed = state.microbatch == options_.plan.microbatch;
+  for (const auto* list : {&options_.limits.microbatches, &options_.limits.smaller})
+    allowed = allowed || (state.microbatch < options_.plan.microbatch && std::find(list->begin(), list->end(), state.microbatch) != list->end());
+  if (!allowed || state.chunk != 0 || (state.every_segment_twice && options_.limits.checkpoint.mode != SegmentChoice::Mode::automatic)) return false;
+  TrainingPlan plan = options_.plan;
+  plan.microbatch = state.microbatch;
+  if (state.every_segment_twice) plan.segments.twice = {true, {}};
+  clean_ = std::max<std::int64_t>(state.clean, 0);
+  patience_ = std::max(state.patience, options_.clean_steps);
+  follow(std::move(plan));
+  return true;
 }
 
 StepResult Recovery::run(const Assembler& assembler, std::span<const FinishedSample> batch, double lr, const Step::GoOn& go_on) {
-  const bool reduced = now_.microbatch != options_.plan.microbatch || !(now_.segments == options_.plan.segments);
-  const bool climbed = reduced && clean_ >= patience_ && may_fit(above());
+  const bool climbed = reduced() && clean_ >= patience_ && may_fit(above());
   if (climbed) {
     step_up();
     clean_ = 0;

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,6 +29,7 @@ class Recovery {
     TrainingPlan plan;
     PlanLimits limits;
     std::function<void(const std::string&)> say;  // a line for each rung, down and up
+    std::function<void(const TrainingPlan&)> changed{};  // what the steps from here on follow, after each rung
     const MemoryModel* model = nullptr;           // null: every rung is tried
     std::vector<std::int64_t> if_open{};          // microbatches that the network allows, whatever the pipeline pins; the largest first
     std::int64_t clean_steps = 20;                // until a rung is taken back; twice as many after each that did not last
@@ -46,14 +48,21 @@ class Recovery {
   [[nodiscard]] const TrainingPlan& plan() const { return now_; }
   [[nodiscard]] std::int64_t retries() const { return retries_; }
 
+  // For a checkpoint; nothing while it is as at the start.
+  [[nodiscard]] std::optional<LadderState> state() const;
+  // False: the pipeline does not allow it, and all stays as planned.
+  bool restore(const LadderState& state);
+
  private:
   bool step_down(const std::string& why);
   void step_up();
   [[nodiscard]] std::vector<TrainingPlan> below() const;
   [[nodiscard]] TrainingPlan above() const;
+  [[nodiscard]] bool reduced() const { return now_.microbatch != options_.plan.microbatch || !(now_.segments == options_.plan.segments); }
   // By the model, in the room that there is after a step was undone; true where it cannot say.
   [[nodiscard]] bool may_fit(const TrainingPlan& plan) const;
   void follow(TrainingPlan plan);
+  void change(TrainingPlan plan);
 
   Options options_;
   Step step_;

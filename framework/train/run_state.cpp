@@ -60,6 +60,8 @@ std::string to_json(const RunState& state) {
   json["failures"] = state.failures;
   json["evaluated_at"] = state.evaluated_at;
   json["plan"] = {{"microbatch", state.microbatch}, {"chunk", state.chunk}, {"compute_threads", state.compute_threads}, {"layout", state.layout}, {"device", state.device}, {"precision", state.precision}, {"routed", state.routed}};
+  if (state.ladder)
+    json["plan"]["after_out_of_memory"] = {{"microbatch", state.ladder->microbatch}, {"chunk", state.ladder->chunk}, {"every_segment_twice", state.ladder->every_segment_twice}, {"clean", state.ladder->clean}, {"patience", state.ladder->patience}};
   json["loss_scale"] = {{"scale", state.scaler.scale}, {"clean", state.scaler.clean}};
   json["skipped"] = state.skipped;
   json["classes"] = state.classes;
@@ -97,6 +99,10 @@ RunState run_state_from_json(const std::string& text) {
     // Runs before there was a choice.
     state.precision = plan.value("precision", "fp32");
     state.routed = plan.value("routed", std::vector<std::string>{});
+    if (plan.contains("after_out_of_memory")) {
+      const Json& ladder = plan["after_out_of_memory"];
+      state.ladder = LadderState{ladder.at("microbatch"), ladder.at("chunk"), ladder.at("every_segment_twice"), ladder.at("clean"), ladder.at("patience")};
+    }
     if (json.contains("loss_scale")) state.scaler = {json["loss_scale"].at("scale"), json["loss_scale"].at("clean")};
     state.skipped = json.value("skipped", std::int64_t{0});
     state.classes = json.at("classes").get<std::vector<std::string>>();

@@ -10,6 +10,7 @@
 #include "framework/train/best.hpp"
 #include "framework/train/phases.hpp"
 #include "framework/train/precision.hpp"
+#include "framework/train/training_plan.hpp"
 
 namespace sluice {
 
@@ -28,6 +29,8 @@ struct RunState {
   std::string precision = "fp32";
   std::vector<std::string> routed{};  // kernels that are computed in another way than the library's
   std::string device;  // kind of device, e.g. "cpu"
+  // Where memory ran out: what is followed at this step instead of it.
+  std::optional<LadderState> ladder{};
   LossScaler::State scaler{};
   std::int64_t skipped = 0;  // batches whose loss or gradient was not finite
   // The data.

@@ -19,6 +19,17 @@ struct TrainingPlan {
   friend bool operator==(const TrainingPlan&, const TrainingPlan&) = default;
 };
 
+// Where a run stands on its way down from its plan and back up (recovery.hpp, chunk_ladder.hpp), as a checkpoint keeps it: a resumed run goes
+// on from there, as the one that was not interrupted did.
+struct LadderState {
+  std::int64_t microbatch = 0;
+  std::int64_t chunk = 0;            // frames; 0: whole clips
+  bool every_segment_twice = false;  // though the plan computes some of them once
+  std::int64_t clean = 0;            // steps that went well since the last change
+  std::int64_t patience = 0;         // steps after which something is taken back
+  friend bool operator==(const LadderState&, const LadderState&) = default;
+};
+
 // "stem, layer1", "every segment" or "nothing".
 [[nodiscard]] std::string text_of(const Segments& segments);
 

@@ -100,6 +100,9 @@ class TrainingRun {
     options.place = [this] { return BatchWork::Place{step_count_, place()}; };
     options.say = [this](const std::string& line) { reporter_.warning(line); };
     options.beyond_budget = [this](const std::string& line) { reporter_.beyond_budget(line); };
+    options.plan_changed = [this](const TrainingPlan& plan) {
+      reporter_.plan_changed({step_count_ + (evaluation_ ? 0 : 1), plan.microbatch, plan.chunk, text_of(plan.segments.twice)});
+    };
     options.save = [this] { save_what_there_is(); };
     options.observer = watch_.get();
     return options;
@@ -127,6 +130,7 @@ class TrainingRun {
         evaluated_at_ = restored.state.evaluated_at;
         stage_states_ = restored.stages;
         work_.scaler().restore(restored.state.scaler);
+        if (restored.state.ladder) work_.restore(*restored.state.ladder);
         skipped_ = restored.state.skipped;
         if (saved_->best_metric == best_.metric()) best_.restore(saved_->best, saved_->without_better);
         resumed_ = true;
@@ -151,11 +155,14 @@ class TrainingRun {
     session_.check_failures(static_cast<std::int64_t>(session_.dataset->failed().size()));
   }
 
-  // Returns whether it stopped early. After a want of memory the feed begins anew where the last whole step ended.
+  enum class Next { go_on, begin_again, leave, stop_early };
+
+  // Returns whether it stopped early. After a want of memory, and when there is room again, the feed begins anew where the last whole step
+  // ended.
   bool train() {
     for (;;) {
       try {
-        return train_on_feed();
+        if (const Next next = train_on_feed(); next != Next::begin_again) return next == Next::stop_early;
       } catch (const c10::OutOfMemoryError& error) {
         if (!work_.begin_again(error)) throw;
         evaluation_.reset();
@@ -165,7 +172,7 @@ class TrainingRun {
     }
   }
 
-  bool train_on_feed() {
+  Next train_on_feed() {
     const std::uint64_t first = cursor_.phase;
     const auto phase = [this, first](std::uint64_t n) -> std::optional<Phase> {
       const auto entry = plan_.at(first + n);
@@ -173,7 +180,8 @@ class TrainingRun {
       return Phase{entry->kind, entry->kind == Phase::Kind::train ? static_cast<std::uint64_t>(entry->epoch) : 0, n == 0 ? cursor_at_start_.batch : 0};
     };
     cursor_at_start_ = cursor_;
-    if (steps_done() || !plan_.at(first)) return false;
+    if (steps_done() || !plan_.at(first)) return Next::leave;
+    if (work_.may_go_back()) work_.go_back();
     Feed::Options options = session_.feed_options();
     options.states = stage_states_;
     Feed feed(*session_.dataset, session_.stages, *session_.samples, std::move(options), phase);
@@ -181,22 +189,20 @@ class TrainingRun {
     for (;;) {
       const Stopwatch waiting;
       auto batch = feed.next();
-      if (!batch || housekeeping_.stop_requested()) return false;
+      if (!batch || housekeeping_.stop_requested()) return Next::leave;
       housekeeping_.progress();
-      switch (consume(std::move(*batch), first, waiting.seconds())) {
-        case Next::go_on: break;
-        case Next::leave: return false;
-        case Next::stop_early: return true;
-      }
+      if (const Next next = consume(std::move(*batch), first, waiting.seconds()); next != Next::go_on) return next;
     }
   }
 
-  enum class Next { go_on, leave, stop_early };
   // Takes the batch, so that its bytes are free again before the next one is asked for.
   Next consume(Batch batch, std::uint64_t first, double waited) {
     const auto entry = *plan_.at(first + batch.phase);
     count_failures(batch, entry.epoch);
-    if (entry.kind == Phase::Kind::train) return train_on(batch, entry.epoch, waited) && !steps_done() ? Next::go_on : Next::leave;
+    if (entry.kind == Phase::Kind::train) {
+      if (!train_on(batch, entry.epoch, waited) || steps_done()) return Next::leave;
+      return batch.complete() && work_.may_go_back() ? Next::begin_again : Next::go_on;
+    }
     if (!evaluate_on(batch, entry.epoch)) return Next::go_on;
     stopped_early_ = fmt::format("stopped early: {} evaluations without a better {}", best_.without_better(), best_.metric());
     return Next::stop_early;
@@ -328,6 +334,7 @@ class TrainingRun {
     state.cursor = cursor_;
     state.failures = cursor_.batch == 0 && entry && entry->kind == Phase::Kind::train ? 0 : failures_;
     state.evaluated_at = evaluated_at_;
+    state.ladder = work_.ladder();
     state.scaler = work_.scaler().state();
     state.skipped = skipped_;
     state.best_metric = best_.metric();

@@ -164,7 +164,7 @@ struct Run {
   Code code = Code::data;
   std::vector<std::vector<std::pair<std::string, std::string>>> states;
   std::vector<Failed> failures;
-  std::uint64_t peak = 0;
+  std::uint64_t peak = 0, refused = 0;  // bytes; blocks for which there was no memory
 };
 
 class Bench {
@@ -188,6 +188,8 @@ class Bench {
   template <class T> T& stage(std::vector<std::string> on = {"clip"}, std::string only = {}) { return add<T>(stage_descriptor<T>, std::move(on), std::move(only)); }
   template <class T> T& decoder(std::vector<std::string> on = {"clip"}, std::string only = {}) { return add<T>(decoder_descriptor<T>, std::move(on), std::move(only)); }
   template <class T> T& frames(std::vector<std::string> on = {"clip"}, std::string only = {}) { return add<T>(frames_descriptor<T>, std::move(on), std::move(only)); }
+  // A stage or decoder of a plugin file, with its default settings. `descriptor` outlives the bench.
+  void plugin(const abi::Descriptor& descriptor, std::vector<std::string> on = {"clip"}) { add_item(descriptor, std::move(on), {}); }
   // A Fake (or a kind of it) with streams chosen now.
   template <class T = Fake> T& fake(std::vector<std::string> reads, std::vector<std::string> writes, std::string only = {}, int instances = 1) {
     const auto& descriptor = described(stage_descriptor<T>, reads, writes);
@@ -254,6 +256,7 @@ class Bench {
         out.code = error.code();
       }
       out.digest = all.value;
+      out.refused = feed.status().refused;
     }
     out.peak = ledger.peak();
     left_over = ledger.used();
@@ -265,6 +268,9 @@ class Bench {
 
  private:
   template <class T> T& add(const abi::Descriptor& descriptor, std::vector<std::string> on, std::string only) {
+    return *static_cast<T*>(add_item(descriptor, std::move(on), std::move(only)));
+  }
+  void* add_item(const abi::Descriptor& descriptor, std::vector<std::string> on, std::string only) {
     StageConfig config;
     config.plugin.plugin = descriptor.manifest->name;
     config.plugin.place = {"p.toml", static_cast<int>(10 * (stages_.items.size() + 1)), 1};
@@ -276,7 +282,7 @@ class Bench {
     if (occurrence > 1) config.name += "#" + std::to_string(occurrence);
     stages_.items.push_back({config, Recipe(descriptor), {}});
     dataset_.reset();
-    return *static_cast<T*>(stages_.items.back().recipe.instance());
+    return stages_.items.back().recipe.instance();
   }
   const abi::Descriptor& described(const abi::Descriptor& base, const std::vector<std::string>& reads, const std::vector<std::string>& writes) {
     const auto joined = [](const std::vector<std::string>& names) {
