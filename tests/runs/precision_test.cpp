@@ -113,14 +113,14 @@ TEST_CASE("after a step in bf16 or fp16 the weights are those of fp32 but for ro
 }
 
 // Mistakes caught: a kernel that crashes taking the training with it; a loss scale that starts anew (then the first batches after the
-// kill are skipped, and other steps are made): with gradients 1e8 times too steep it has fallen by then, which the rows show.
+// kill are skipped, and other steps are made): with gradients ten million times too steep it has fallen by then, which the rows show.
 TEST_CASE("a run in bf16 or fp16 resumed is as one that was never interrupted; another precision is refused") {
   const ScratchFolder folder;
   for (const std::string precision : {"bf16", "fp16"}) {
     std::vector<std::string> keys{"run.precision=" + precision, "run.epochs=2"};
     std::string text = synthetic_pipeline;
     const std::string network = "{ plugin = \"backbone.r3d\", depth = 10, width = 8 }";
-    if (precision == "fp16") text.replace(text.find(network), network.size(), "{ plugin = \"backbone.mistaken\", steep = 1e8 }");
+    if (precision == "fp16") text.replace(text.find(network), network.size(), "{ plugin = \"backbone.mistaken\", steep = 1e7 }");
     const auto file = write_pipeline(folder.path(), text, precision + ".toml");
     const fs::path straight = folder.path() / ("straight " + precision), dir = folder.path() / ("killed " + precision);
     const Finished whole = run_sluice(with({"train", file, "run.dir=" + straight.string()}, keys), folder.path());
@@ -135,7 +135,7 @@ TEST_CASE("a run in bf16 or fp16 resumed is as one that was never interrupted; a
       const auto scale = nlohmann::json::parse(text_of_file(newest_checkpoint(dir) / "state.json"))["loss_scale"];
       CHECK(scale["scale"].get<double>() < 65536);
       CHECK(scale["clean"].get<int>() > 0);
-      CHECK(text_of_file(straight / "metrics.jsonl").find("is not finite; no update, and the loss is scaled by 32768") != std::string::npos);
+      CHECK(text_of_file(straight / "metrics.jsonl").find("no update, and the loss is scaled by") != std::string::npos);
     }
     const auto other = run_sluice({"train", file, "run.dir=" + dir.string(), "--resume", "run.epochs=2"}, folder.path());
     CHECK(other.code == 2);
