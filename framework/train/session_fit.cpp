@@ -162,8 +162,10 @@ std::string Session::smaller_hint(std::uint64_t room) const {
   const auto& norm = pipeline.model.batch_norm;
   const bool may_cut = model->batch_norms(false) == 0 || norm.mode == BatchNormConfig::Mode::frozen;
   std::vector<std::string> pins;
-  if (limits_.checkpoint.mode == SegmentChoice::Mode::none || limits_.checkpoint.mode == SegmentChoice::Mode::named) pins.emplace_back("plan.checkpoint = \"auto\"");
-  if (may_cut && planned.whole_because.empty() && pipeline.batch.microbatch.value > 1) pins.emplace_back("batch.microbatch = \"auto\"");
+  // Where it is pinned: that may be the file of --plan.
+  const auto open = [](const char* key, const Place& place) { return fmt::format("{} = \"auto\"{}", key, place.text().empty() ? "" : fmt::format(" (it is pinned by {})", place.text())); };
+  if (limits_.checkpoint.mode == SegmentChoice::Mode::none || limits_.checkpoint.mode == SegmentChoice::Mode::named) pins.push_back(open("plan.checkpoint", limits_.checkpoint.place));
+  if (may_cut && planned.whole_because.empty() && pipeline.batch.microbatch.value > 1) pins.push_back(open("batch.microbatch", pipeline.batch.microbatch.place));
   if (!pins.empty()) return fmt::format("; or {}, which {} the same", join(pins, " and "), pins.size() == 1 ? "learns" : "learn");
   if (!planned.whole_because.empty()) return "; " + planned.whole_because + ": with pass.dropout, and batch norm that is counted, it could be cut";
   if (may_cut && limits_.microbatches.size() == 1 && limits_.microbatches.front() > 1) return fmt::format("; the run that is resumed takes {} at a time", limits_.microbatches.front());

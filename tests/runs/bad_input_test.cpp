@@ -18,6 +18,7 @@ void replace(std::string& text, const std::string& from, const std::string& to) 
 std::string small_pipeline() {
   std::string text = synthetic_pipeline;
   replace(text, "epochs = 3", "steps = 6");
+  replace(text, "compute_threads = 2", "compute_threads = 1");
   replace(text, "train = 68", "train = 48");
   replace(text, "val = 20", "val = 0");
   return text;
@@ -64,6 +65,7 @@ TEST_CASE("a model that declares a radius smaller than its own is refused by nam
   std::string text = long_pipeline;
   replace(text, "plugin = \"model.long_recognizer\"\nwidth = 6\nlayers = 2\n", "plugin = \"model.hungry_long\"\n");
   replace(text, "[batch]", "[[stage]]\nplugin = \"fixture.tripwire\"\n[batch]");
+  replace(text, "[budget]", "[plugins]\npath = [\"@BINARY@/tests/plugins\"]\n[budget]");
   replace(text, "frames = 200", "frames = 60\nflash = 4");
   write_pipeline(folder.path(), text);
   const fs::path came = folder.path() / "frames_came";
@@ -90,8 +92,8 @@ TEST_CASE("a model that declares a radius smaller than its own is refused by nam
 TEST_CASE("--plan with a plan that does not fit the budget is refused with what would fit, and what is named does") {
   const ScratchFolder folder;
   std::string text = small_pipeline();
-  replace(text, "plugin = \"synthetic.clip\"", "plugin = \"synthetic.clip\"\n[[stage]]\nplugin = \"augment.resize\"\nsize = [128, 128]");
-  replace(text, "size = [24, 24]", "size = [112, 112]");
+  replace(text, "plugin = \"synthetic.clip\"", "plugin = \"synthetic.clip\"\n[[stage]]\nplugin = \"augment.resize\"\nsize = [64, 64]");
+  replace(text, "size = [24, 24]", "size = [56, 56]");
   replace(text, "steps = 6", "steps = 1");
   replace(text, "[loss]", "batch_norm = \"frozen\"\n[loss]");
   write_pipeline(folder.path(), text);
@@ -100,14 +102,13 @@ TEST_CASE("--plan with a plan that does not fit the budget is refused with what 
   const Finished planned = run_in(folder.path(), "plan", {"--json"});
   REQUIRE(planned.code == 0);
   const std::uint64_t smallest = nlohmann::json::parse(planned.out)["smallest_host_ram"];
-  const std::string tight = fmt::format("budget.host_ram={}", smallest + (4 << 20));
+  const std::string tight = fmt::format("budget.host_ram={}", smallest + (2 << 20));
   const Finished refused = run_in(folder.path(), "train", {tight, "run.dir=tight", "--plan", "roomy/plan.toml"});
   INFO(refused.err);
   CHECK(refused.code == 2);
-  CHECK(says(refused.err, "roomy/plan.toml"));
-  CHECK(says(refused.err, "batch.microbatch = \"auto\""));
+  CHECK(says(refused.err, "batch.microbatch = \"auto\" (it is pinned by roomy/plan.toml:"));
   const auto least = named_least(refused.err);
-  CHECK(least > smallest + (4 << 20));
+  CHECK(least > smallest + (2 << 20));
   CHECK_FALSE(fs::exists(folder.path() / "tight/plan.toml"));
   CHECK(run_in(folder.path(), "train", {tight, "run.dir=tight"}).code == 0);  // without the plan
   CHECK(run_in(folder.path(), "train", {fmt::format("budget.host_ram={}", least), "run.dir=tight2", "--plan", "roomy/plan.toml"}).code == 0);
@@ -117,7 +118,8 @@ TEST_CASE("--plan with a plan that does not fit the budget is refused with what 
 TEST_CASE("budgets below the parameters themselves are refused in seconds, with the least that works; the run that was there stays") {
   const ScratchFolder folder;
   std::string text = small_pipeline();
-  replace(text, "{ plugin = \"backbone.r3d\", depth = 10, width = 8 }", "{ plugin = \"backbone.r3d_18\" }");
+  replace(text, "depth = 10, width = 8", "depth = 10, width = 64");
+  replace(text, "plugin = \"synthetic.clip\"", "plugin = \"synthetic.clip\"\nframes = 2");
   replace(text, "plugin = \"optimizer.adamw\"\nlr = 0.003", "plugin = \"optimizer.sgd\"\nlr = 0.003\nmomentum = 0.9");
   replace(text, "size = 8", "size = 2");
   write_pipeline(folder.path(), text);
@@ -127,8 +129,8 @@ TEST_CASE("budgets below the parameters themselves are refused in seconds, with 
   REQUIRE(checked.code == 0);
   const auto accounts = nlohmann::json::parse(checked.out)["accounts"];
   const std::uint64_t base = accounts["base"], parameters = accounts["parameters"];
-  REQUIRE(parameters > 100 << 20);
-  for (const std::string& budget : {fmt::format("budget.host_ram={}", base + parameters / 2), std::string("budget.device_memory=64MiB")}) {
+  REQUIRE(parameters > 50 << 20);
+  for (const std::string& budget : {fmt::format("budget.host_ram={}", base + parameters / 2), std::string("budget.device_memory=24MiB")}) {
     CAPTURE(budget);
     const Finished refused = run_in(folder.path(), "train", {budget, "run.steps=1"});
     INFO(refused.err);
@@ -143,7 +145,8 @@ TEST_CASE("budgets below the parameters themselves are refused in seconds, with 
     const Finished followed = run_in(folder.path(), "check", {fmt::format("{}={}", key, least)});
     INFO(followed.err);
     CHECK(followed.code == 0);
-    CHECK(run_in(folder.path(), "check", {fmt::format("{}={}", key, least - 1)}).code == 2);
+    // What a start has resident before the first pass, and with it the least host_ram, differs by some hundred KiB from one process to the next.
+    CHECK(run_in(folder.path(), "check", {fmt::format("{}={}", key, least - (2 << 20))}).code == 2);
   }
 }
 
@@ -157,7 +160,7 @@ TEST_CASE("a segment that makes other shapes when it runs again: segment, both s
   const Finished failed = run_in(folder.path(), "train", {"run.dir=run", "plan.checkpoint=true", "env.FIXTURE_FAULT=shapes:4"});
   INFO(failed.err);
   CHECK(failed.code == 3);
-  CHECK(says(failed.err, "error: step 4: the segment 'features' made Float [8x3x16x24x24] in its first run and Float [8x3x15x24x24] in its second"));
+  CHECK(says(failed.err, "error: step 4: the segment 'features' made Float [8x3x8x24x24] in its first run and Float [8x3x7x24x24] in its second"));
   CHECK(says(failed.err, "a segment is a pure function of its inputs"));
   CHECK(newest_checkpoint(folder.path() / "run").filename() == "step-3");
   const Finished resumed = run_in(folder.path(), "train", {"run.dir=run", "plan.checkpoint=true", "--resume"});

@@ -15,6 +15,7 @@ std::string faulty_pipeline() {
   const auto replace = [&](const std::string& from, const std::string& to) { text.replace(text.find(from), from.size(), to); };
   replace("{ plugin = \"backbone.r3d\", depth = 10, width = 8 }", "{ plugin = \"backbone.faulty\" }");
   replace("epochs = 3", "steps = 6");
+  replace("compute_threads = 2", "compute_threads = 1");
   replace("val = 20", "val = 8");
   return text;
 }
@@ -73,6 +74,7 @@ TEST_CASE("a device that is lost in step 4, forward, backward or while a segment
     CHECK(says(lost.err, "Then go on from step-2, the last that is saved, with --resume"));
     check_end(lost);
     CHECK(newest(left) == "step-2");
+    if (fault != "forward:4" && fault != "again:4") continue;  // the others end by the same way
     const Finished resumed = run_in(folder.path(), {"train", run, "--resume"}, twice);
     INFO(resumed.err);
     CHECK(resumed.code == 0);
@@ -145,7 +147,7 @@ TEST_CASE("a device that is not there at the resume: both are named, with what t
   const fs::path checkpoint = newest_checkpoint(folder.path() / "runs/synthetic");
   write_device(checkpoint, "cuda");
   for (const auto& [device, now] : std::vector<std::pair<std::string, std::string>>{{"cpu", "run.device = \"cpu\" means cpu here"}, {"cuda:99", "there is no "}}) {
-    const Finished resumed = run_in(folder.path(), {"train", "run.steps=4", "data.val=0", "--resume", "run.device=" + device}, {});
+    const Finished resumed = run_in(folder.path(), {"train", "run.steps=2", "data.val=0", "--resume", "run.device=" + device}, {});
     INFO(resumed.err);
     CHECK(resumed.code == 2);
     CHECK(says(resumed.err, "the run that is to go on was trained on cuda, and " + now));
@@ -156,5 +158,5 @@ TEST_CASE("a device that is not there at the resume: both are named, with what t
   }
   // Back again.
   write_device(checkpoint, "cpu");
-  CHECK(run_in(folder.path(), {"train", "run.steps=4", "data.val=0", "--resume"}, {}).code == 0);
+  CHECK(run_in(folder.path(), {"train", "run.steps=2", "data.val=0", "--resume"}, {}).code == 0);
 }
