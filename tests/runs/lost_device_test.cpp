@@ -53,8 +53,9 @@ void write_device(const fs::path& checkpoint, const std::string& device) {
 }  // namespace
 
 // Catches: a save from a device that is gone, which would put torn values over good ones; a destructor that puts something back and ends the process by
-// abort(); an error without the step; a resume that does not come out where the run would have. The planted defects: save_what_there_is() for every error
-// (step-3 is there then), and statistics put back without put_back() (std::terminate ends the process, and the step is not told).
+// abort(); an error without the step; a resume that does not come out where the run would have. The planted defects: errors of
+// a lost device taken for those of a plugin (this goes on to a save, which is met by the dead device; in step 1, below, the code is 3), and statistics put back
+// without put_back() (std::terminate ends the process, and the step is not told).
 TEST_CASE("a device that is lost in step 4, forward, backward or while a segment runs again: the checkpoint of step 2 stays, and the resume is bit-equal") {
   const ScratchFolder folder;
   write_pipeline(folder.path(), faulty_pipeline());
