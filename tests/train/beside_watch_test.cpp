@@ -109,7 +109,7 @@ TEST_CASE("operators that draw are seen, whatever generator they draw from, and 
            [](const at::Tensor& x, Pass& pass) { return pass.drop_path(pass.dropout(x, 0.3), 0.2); },
            [](const at::Tensor& x, Pass&) {
              const std::vector<std::uint64_t> keys{1, 2};
-             return x * detail::mask_by_operations(x, keys, 0.3, false);
+             return x * sluice::detail::mask_by_operations(x, keys, 0.3, false);
            },
            [](const at::Tensor& x, Pass&) { return at::dropout(x, 0.3, false); },
            [](const at::Tensor& x, Pass&) { return at::dropout(x, 0, true); },
