@@ -1,6 +1,9 @@
 // The random generator travels with the optimizer's tensors: it is state of the same kind.
 #include "framework/train/checkpointing.hpp"
 
+#include <new>
+#include <string>
+
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
@@ -70,9 +73,15 @@ CheckpointStore::Saved save_checkpoint(CheckpointStore& store, const RunState& s
   try {
     return save_once(store, state, model, optimizer, stages, best);
   } catch (const c10::OutOfMemoryError&) {
-    CappedAllocator::install().trim();
+  } catch (const std::bad_alloc&) {
   }
-  return save_once(store, state, model, optimizer, stages, best);
+  CappedAllocator::install().trim();
+  try {
+    return save_once(store, state, model, optimizer, stages, best);
+  } catch (const std::bad_alloc&) {
+    throw Error(Code::memory, "the machine has no memory to write the checkpoint of step " + std::to_string(state.step),
+                "close other programs, or lower budget.host_ram below what is free; earlier checkpoints are as they were, and --resume goes on from the newest");
+  }
 }
 
 Restored restore_checkpoint(const Checkpoint& checkpoint, Model& model, Optimizer& optimizer) {
