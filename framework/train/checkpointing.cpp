@@ -2,6 +2,8 @@
 #include "framework/train/checkpointing.hpp"
 
 #include <algorithm>
+#include <new>
+#include <string>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Generator.h>
@@ -72,9 +74,15 @@ CheckpointStore::Saved save_checkpoint(CheckpointStore& store, const RunState& s
   try {
     return save_once(store, state, model, optimizer, stages, best);
   } catch (const c10::OutOfMemoryError&) {
-    CappedAllocator::install().trim();
+  } catch (const std::bad_alloc&) {
   }
-  return save_once(store, state, model, optimizer, stages, best);
+  CappedAllocator::install().trim();
+  try {
+    return save_once(store, state, model, optimizer, stages, best);
+  } catch (const std::bad_alloc&) {
+    throw Error(Code::memory, "the machine has no memory to write the checkpoint of step " + std::to_string(state.step),
+                "close other programs, or lower budget.host_ram below what is free; earlier checkpoints are as they were, and --resume goes on from the newest");
+  }
 }
 
 std::uint64_t checkpoint_buffer(Model& model, Optimizer& optimizer) {

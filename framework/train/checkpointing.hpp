@@ -27,7 +27,8 @@ using StageStates = std::vector<std::pair<std::string, std::string>>;
 // Parameters and statistics.
 [[nodiscard]] std::vector<NamedTensor> tensors_of(Model& model);
 
-// Where it runs out of memory, once more with freed memory given back; then c10::OutOfMemoryError, and nothing was written.
+// Where it runs out of memory, once more with freed memory given back; then c10::OutOfMemoryError, or Error(Code::memory) where it was no
+// tensor that found none, and nothing was written.
 CheckpointStore::Saved save_checkpoint(CheckpointStore& store, const RunState& state, Model& model, Optimizer& optimizer, const StageStates& stages, bool best);
 
 // Bytes of host memory that saving takes beside what it saves: the largest tensor that lies on another device or in another layout, for one is copied at a

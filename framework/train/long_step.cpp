@@ -83,6 +83,7 @@ void LongStep::add(const Assembler& assembler, const Batch& piece) {
   } catch (...) {
     step_.drop_gradients();
     reset();
+    step_.forget_backward();
     throw;
   }
 }

@@ -51,7 +51,7 @@ bool changes_result(const std::string& key, bool has_schedule) {
 }  // namespace
 
 std::string to_json(const RunState& state) {
-  Json json;
+  Json json = Json::object();  // operator[] on null that finds no memory leaves an object without its members, which its destructor reads
   json["format"] = 1;
   json["step"] = state.step;
   json["epoch"] = state.epoch;

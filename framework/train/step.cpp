@@ -14,6 +14,7 @@
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 
 #include <sluice/error.hpp>
 
@@ -50,6 +51,18 @@ void check_loss(const LossValue& value) {
 Step::Step(Model& model, Loss& loss, Optimizer& optimizer, StepOptions options) : model_(model), loss_(loss), optimizer_(optimizer), options_(std::move(options)), scaler_(options_.arithmetic.precision) {
   for (auto& weight : model_.weights()) weights_.push_back(weight.tensor);
   for (auto& statistic : model_.statistics()) statistics_.push_back(statistic.tensor);
+  const at::AutoGradMode with_gradients(true);
+  number_ = at::zeros({1}).set_requires_grad(true);
+  oldest_ = number_.mul(1);
+}
+
+// Younger nodes come first, so that all that was left are taken out, and dropped, before this one.
+void Step::forget_backward() noexcept {
+  try {
+    oldest_.backward({}, true);
+  } catch (const std::exception&) {  // no memory for one number: then it stays until there is
+  }
+  number_.mutable_grad().reset();
 }
 
 void Step::remember_statistics() {
@@ -161,6 +174,7 @@ StepResult Step::run(const Assembler& assembler, std::span<const FinishedSample>
     return result;
   } catch (...) {
     drop_gradients();
+    forget_backward();
     restore_statistics();
     throw;
   }
@@ -179,6 +193,7 @@ void Step::rehearse(const Assembler& assembler, std::span<const FinishedSample> 
     accumulate(cut(assembler, extents, batch, microbatch), {}, static_cast<std::int64_t>(batch.size()));
   } catch (...) {
     undo();
+    forget_backward();
     throw;
   }
   undo();

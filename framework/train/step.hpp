@@ -71,6 +71,9 @@ class Step {
   // The second half: divides, clips, updates.
   void commit(StepResult& result, double lr);
   void drop_gradients();
+  // After a backward pass that threw: autograd keeps the nodes that it did not come to, and with them the graph and its tensors, until they
+  // are in the way of another pass on this thread.
+  void forget_backward() noexcept;
 
  private:
   void tag_gradients();
@@ -85,6 +88,7 @@ class Step {
   std::vector<at::Tensor> weights_;
   std::vector<at::Tensor> statistics_;
   std::vector<at::Tensor> remembered_;
+  at::Tensor number_, oldest_;  // a graph of one node
 };
 
 }  // namespace sluice

@@ -2,6 +2,7 @@
 #include "container.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <new>
 
 #include <sluice/error.hpp>
@@ -25,6 +26,8 @@ int Container::read_bytes(void* self, std::uint8_t* to, int bytes) {
     return got == 0 ? AVERROR_EOF : static_cast<int>(got);
   } catch (const Error&) {
     return AVERROR(EIO);
+  } catch (const std::bad_alloc&) {
+    return AVERROR(ENOMEM);
   }
 }
 
@@ -55,12 +58,20 @@ Container::Container(const InputFile& file) : file_(file) {
   format->io_open = &refuse_to_open;
   format->protocol_whitelist = av_strdup("none");  // the concat demuxer opens what it names past `io_open`
   format->codec_whitelist = av_strdup("none");  // so that looking for stream parameters decodes nothing
+  if (!format->protocol_whitelist || !format->codec_whitelist) {
+    avformat_free_context(format);
+    throw std::bad_alloc();
+  }
   // The name serves only to guess a format by its extension: all bytes come through `pb`.
-  if (const int status = avformat_open_input(&format, file.path().c_str(), nullptr, nullptr); status < 0)  // frees `format`
+  const auto open = [&] {
+    const int status = avformat_open_input(&format, file.path().c_str(), nullptr, nullptr);  // frees `format` where it fails
+    if (status >= 0) format_.reset(format);
+    return status;
+  };
+  if (const int status = with_memory(open); status < 0)
     throw Error(Code::data, file.name() + ": it is no video file that libav can read: " + log.explain(status),
                 "play it with ffplay; if it was copied or downloaded, do so again");
-  format_.reset(format);
-  if (const int status = avformat_find_stream_info(format, nullptr); status < 0)
+  if (const int status = with_memory([&] { return avformat_find_stream_info(format, nullptr); }); status < 0)
     throw Error(Code::data, file.name() + ": its streams cannot be read: " + log.explain(status));
   choose_stream(file.name());
 }
@@ -94,7 +105,7 @@ std::string Container::format_name() const { return format_->iformat ? format_->
 bool Container::read(AVPacket& packet) {
   for (;;) {
     av_packet_unref(&packet);
-    ended_ = av_read_frame(format_.get(), &packet);
+    ended_ = with_memory([&] { return av_read_frame(format_.get(), &packet); });
     if (ended_ < 0) return false;
     if (packet.stream_index == video_->index) return true;
   }

@@ -19,7 +19,7 @@ FrameDecoder::FrameDecoder(const AVCodecParameters& parameters, int reorder, Sho
                 "convert it: ffmpeg -i IN -c:v libx264 OUT.mp4");
   context_.reset(avcodec_alloc_context3(codec));
   if (!context_) throw std::bad_alloc();
-  avcodec_parameters_to_context(context_.get(), &parameters);
+  with_memory([&] { return avcodec_parameters_to_context(context_.get(), &parameters); });
   context_->thread_count = 1;
   context_->max_pixels = max_pixels;
   if (show == Show::all) context_->flags |= AV_CODEC_FLAG_OUTPUT_CORRUPT;
@@ -27,7 +27,7 @@ FrameDecoder::FrameDecoder(const AVCodecParameters& parameters, int reorder, Sho
   if (parameters.codec_id != AV_CODEC_ID_H264) context_->err_recognition |= AV_EF_EXPLODE;
   // Without it H.264 guesses, and drops the frames that prove the guess wrong.
   context_->has_b_frames = std::max(context_->has_b_frames, reorder);
-  if (const int status = avcodec_open2(context_.get(), codec, nullptr); status < 0)
+  if (const int status = with_memory([&] { return avcodec_open2(context_.get(), codec, nullptr); }); status < 0)
     throw Error(Code::data, std::string("the ") + codec->name + " decoder refuses the stream: " + log.explain(status));
 }
 
@@ -36,11 +36,11 @@ int FrameDecoder::send(AVPacket& packet, std::int64_t number, AVDiscard skip) {
   packet.dts = AV_NOPTS_VALUE;
   packet.flags &= ~AV_PKT_FLAG_DISCARD;
   context_->skip_frame = skip;
-  return avcodec_send_packet(context_.get(), &packet);
+  return with_memory([&] { return avcodec_send_packet(context_.get(), &packet); });
 }
 
 AVFrame* FrameDecoder::receive(int& status) {
-  status = avcodec_receive_frame(context_.get(), frame_.get());
+  status = with_memory([&] { return avcodec_receive_frame(context_.get(), frame_.get()); });
   if (status >= 0) return frame_.get();
   if (status == AVERROR(EAGAIN) || status == AVERROR_EOF) status = 0;
   return nullptr;

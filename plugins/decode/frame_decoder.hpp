@@ -16,10 +16,12 @@ class FrameDecoder {
   // `reorder`: frames that have to be held back to show them in order. Throws Code::data if there is no such decoder.
   FrameDecoder(const AVCodecParameters& parameters, int reorder, Show show);
 
-  // `skip` says which kinds of frames may be left undecoded, for this packet. Returns libav's status.
+  // `skip` says which kinds of frames may be left undecoded, for this packet. Returns libav's status. Throws std::bad_alloc, as those below do.
   int send(AVPacket& packet, std::int64_t number, AVDiscard skip);
   // Asks for the frames still held back; reset() before the next send().
-  int drain() { return avcodec_send_packet(context_.get(), nullptr); }
+  int drain() {
+    return with_memory([this] { return avcodec_send_packet(context_.get(), nullptr); });
+  }
   void reset() { avcodec_flush_buffers(context_.get()); }
 
   // The next frame, or null. An error of libav ends in `status`, which is 0 otherwise.

@@ -44,12 +44,15 @@ void LogScope::receive(void* source, int level, const char* format, va_list argu
   char line[256];
   int at_line_start = 1;
   av_log_format_line2(source, level, format, arguments, line, sizeof line, &at_line_start);
-  std::string text(line);
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.pop_back();
-  // "[h264 @ 0x55d447f36540] text" to "h264: text": an address says nothing to anybody
-  if (const auto at = text.find(" @ 0x"), end = text.find("] "); text.starts_with('[') && at < end && end != std::string::npos)
-    text = text.substr(1, at - 1) + ": " + text.substr(end + 2);
-  scope->first_ = text;
+  try {
+    std::string text(line);
+    while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.pop_back();
+    // "[h264 @ 0x55d447f36540] text" to "h264: text": an address says nothing to anybody
+    if (const auto at = text.find(" @ 0x"), end = text.find("] "); text.starts_with('[') && at < end && end != std::string::npos)
+      text = text.substr(1, at - 1) + ": " + text.substr(end + 2);
+    scope->first_ = text;
+  } catch (const std::bad_alloc&) {  // libav's C code is in between
+  }
 }
 
 std::string LogScope::explain(int code) const {

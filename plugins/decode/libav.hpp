@@ -1,7 +1,9 @@
 // libav's C structs, each wrapped once, and what libav says about a failure.
 #pragma once
 
+#include <cerrno>
 #include <memory>
+#include <new>
 #include <string>
 
 extern "C" {
@@ -49,6 +51,15 @@ using IoPtr = std::unique_ptr<AVIOContext, FreeIo>;
 PacketPtr make_packet();  // these three throw std::bad_alloc
 FramePtr make_frame();
 ParametersPtr copy_of(const AVCodecParameters& parameters);
+
+// The status of a call of libav. Throws std::bad_alloc where the call found no memory, whatever it says: it calls some of that damage, and some
+// it conceals, with pictures that are not the file's. The C library leaves ENOMEM where an allocation failed.
+template <class Call> int with_memory(Call&& call) {
+  errno = 0;
+  const int status = call();
+  if (status == AVERROR(ENOMEM) || errno == ENOMEM) throw std::bad_alloc();
+  return status;
+}
 
 // While one lives, the errors that libav logs on this thread are kept here; outside of it libav logs nothing.
 class LogScope {

@@ -74,7 +74,7 @@ void Conversion::prepare(const AVFrame& from, Size size, int format, int flags) 
   av_opt_set_int(scaler, "dst_format", format, 0);
   av_opt_set_int(scaler, "sws_flags", flags, 0);
   if (from.format == AV_PIX_FMT_YUV420P) av_opt_set_int(scaler, "src_v_chr_pos", 128, 0);  // as ffmpeg's scale filter does
-  if (sws_init_context(scaler, nullptr, nullptr) < 0) {
+  if (with_memory([&] { return sws_init_context(scaler, nullptr, nullptr); }) < 0) {
     const char* name = av_get_pix_fmt_name(static_cast<AVPixelFormat>(from.format));
     throw Error(Code::data, std::string("pictures of the format ") + (name ? name : "unknown") + " cannot be turned into RGB");
   }

@@ -143,7 +143,6 @@ TEST_CASE("samples that fail leave the others' batches as they are") {
 
 TEST_CASE("whichever allocation finds the system without memory, the batches are the same; where it lasts, the flow ends with code 7") {
   // Catches: a sample that is dropped for want of memory, draws that go on where the failed call stopped, bytes that are lost.
-  // Planted: with_patience() that does not try again ends the flow at the first n.
   Bench bench(10, 4, 2);
   two_branches(bench);
   const std::vector<Phase> phases{{Phase::Kind::train, 0, 0}, {Phase::Kind::eval, 0, 0}};

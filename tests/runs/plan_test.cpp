@@ -124,7 +124,11 @@ TEST_CASE("batch norm over the batch: the budget decides what is computed twice,
     CHECK_FALSE(tight.json["plan"]["checkpoint"].empty());
     some = some || tight.json["plan"]["checkpoint"].size() < 5;
     CHECK(tight.smallest() == smallest);
-    CHECK(plan_of(file, folder.path(), {budget}).text == tight.text);
+    auto later = plan_of(file, folder.path(), {budget}).json, first = tight.json;
+    CHECK(later["probing"]["passes"] == 0);  // all that differs
+    later.erase("probing");
+    first.erase("probing");
+    CHECK(later.dump() == first.dump());
     fs::remove_all(folder.path() / "tight");
     const Finished run = run_sluice({"train", file, "run.epochs=2", "run.dir=tight", budget}, folder.path());
     INFO(run.err);

@@ -41,14 +41,14 @@ StepOptions options_of(const Kind& kind) {
   return options;
 }
 
-// A chunked training with a real optimizer. Its clips are of three and of two chunks, so that the second is summed beside the first.
+// A chunked training with a real optimizer. Its clips are of two chunks and of one, so that the second is summed beside the first.
 struct Training {
   LongModel model;
   TinyLoss loss;
   std::unique_ptr<Optimizer> optimizer;
   Assembler assembler = make_assembler(64, 6);
   LongStep steps;
-  std::vector<FakeClip> clips{{0, 20, 1}, {1, 14, 2}};
+  std::vector<FakeClip> clips{{0, 12, 1}, {1, 8, 2}};
   int undone = 0;                      // steps that ran out of memory
   std::vector<std::uint64_t> left{};   // live bytes after each of them
 
@@ -98,10 +98,10 @@ std::string differing(Training& one, Training& other) {
 
 // G22 of the promises. Mistakes caught: gradients of a batch that was undone in the next one's sum, a clip's that is counted twice, half of an
 // update, a loss scale that moves for want of memory, a byte that stays. Planted: with commit() that keeps what it was dividing when it
-// throws, the next step's gradient is off in every kind.
+// throws, the next step's gradient is twice as large.
 TEST_CASE("whichever allocation of a step in chunks fails once, the run is bit for bit the one in which none did") {
   auto& allocator = CappedAllocator::install();
-  const std::vector<Kind> kinds{{"optimizer.sgd", "", Precision::fp32, 0.5}, {"optimizer.adamw", "optimizer.adam", Precision::bf16}, {"optimizer.adam", "", Precision::fp16, 0.5}};
+  const std::vector<Kind> kinds{{"optimizer.sgd", "", Precision::fp32, 0.5}, {"optimizer.adamw", "optimizer.adam", Precision::fp16}};
   for (const auto& kind : kinds) {
     CAPTURE(kind.optimizer);
     Training clean(kind), tried(kind);
@@ -125,6 +125,6 @@ TEST_CASE("whichever allocation of a step in chunks fails once, the run is bit f
     }
     CHECK(tried.undone == static_cast<int>(n) - 1);
     CHECK(n > 100);
-    MESSAGE(kind.optimizer, " in ", name_of(kind.precision), ": each of ", n - 1, " allocations failed once");
+    MESSAGE(kind.optimizer, " in ", std::string(name_of(kind.precision)), ": each of ", n - 1, " allocations failed once");
   }
 }
