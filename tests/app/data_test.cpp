@@ -30,7 +30,7 @@ TEST_CASE("data bench counts every clip of every pass, inside the budget") {
   CHECK(json::parse(sluice({"data", "bench", "a.toml", "--split", "val", "--json"}).out)["clips"] == 6);
   CHECK(json::parse(sluice({"data", "bench", "a.toml", "--json", "batch.drop_last=true"}).out)["clips"] == 16);
   CHECK(has(sluice({"data", "bench", "a.toml"}).out, "20 clips in 3 batches"));
-  const Finished small = sluice({"data", "bench", "a.toml", "budget.host_ram=32MiB"});
+  const Finished small = sluice({"data", "bench", "a.toml", "budget.host_ram=20MiB"});
   INFO(small.out << small.err);
   CHECK(small.code == 2);  // refused, with what would do
   CHECK(has(small.err, "MiB"));

@@ -277,7 +277,7 @@ TEST_CASE("what is not trusted is computed in another way, and rightly") {
       const auto results = through_the_dispatcher(two_frames, reduced);
       for (std::size_t i = 0; i < results.size(); ++i) {
         CHECK((results[i].scalar_type() == at::kBFloat16));
-        CHECK(relative(results[i], expected[i]) < 0.004);
+        CHECK(relative(results[i], expected[i]) < 0.008);
       }
     }
     KernelRoutes::instance().trust({});
