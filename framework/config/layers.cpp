@@ -2,6 +2,10 @@
 #include "framework/config/layers.hpp"
 
 #include <algorithm>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -106,18 +110,21 @@ Table read_layers(const fs::path& file, const std::vector<fs::path>& with) {
 void apply_plan(Table& merged, const fs::path& file) {
   Table plan = read_toml(file, file.string(), 0);
   set_layer(plan, plan_layer);
+  // Nothing: every key of the section.
+  static const std::map<std::string, std::vector<std::string>, std::less<>> parts{
+      {"run", {"precision"}}, {"budget", {"workers", "compute_threads"}}, {"batch", {"microbatch"}}, {"eval", {"microbatch"}}, {"plan", {}}};
   for (const Member& section : plan) {
+    const auto part = parts.find(section.key);
     const Table* table = as_table(section.value);
-    const bool cut = section.key == "batch" || section.key == "eval";
-    if (table && section.key == "plan") continue;
     const Member* wrong = &section;
-    if (table && cut) {
-      const auto other = std::find_if(table->begin(), table->end(), [](const Member& member) { return member.key != "microbatch"; });
+    if (table && part != parts.end()) {
+      const auto& keys = part->second;
+      const auto other = std::find_if(table->begin(), table->end(), [&](const Member& member) { return !keys.empty() && std::find(keys.begin(), keys.end(), member.key) == keys.end(); });
       if (other == table->end()) continue;
       wrong = &*other;
     }
     throw Error(Code::configuration, fmt::format("a plan has no {}", in_quotes(wrong == &section ? section.key : section.key + "." + wrong->key)),
-                "it holds batch.microbatch, eval.microbatch and [plan], as a run writes them to its plan.toml; other keys belong in the pipeline", wrong->place.text());
+                "it holds run.precision, budget.workers, budget.compute_threads, batch.microbatch, eval.microbatch and [plan], as a run writes them to its plan.toml; other keys belong in the pipeline", wrong->place.text());
   }
   const auto has = [&](const char* section, const char* key) {
     const Member* found = find(plan, section);

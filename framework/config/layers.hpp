@@ -13,7 +13,7 @@ namespace sluice {
 // names them; it is not part of the result. Throws Error for a cycle, a chain of more than 16, or what read_toml() throws.
 [[nodiscard]] Table read_layers(const std::filesystem::path& file, const std::vector<std::filesystem::path>& with = {});
 
-// Puts a plan that a run wrote down (plan.toml) on top: batch.microbatch, eval.microbatch and [plan], nothing else. Throws
+// Puts a plan that a run wrote down (plan.toml) on top: run.precision, budget.workers and compute_threads, batch.microbatch, eval.microbatch and [plan], nothing else. Throws
 // Error(Code::configuration) for another key, or what read_toml() throws.
 void apply_plan(Table& merged, const std::filesystem::path& file);
 

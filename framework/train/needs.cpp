@@ -270,6 +270,16 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, double clips
   return bytes <= cap ? std::optional(bytes) : std::nullopt;
 }
 
+// Of a model that names none, the one that the plan makes of it stays known.
+void NeedsMeter::note_segments(const std::vector<std::string>& seen) {
+  if (!seen.empty() || !names_none()) segments_ = seen;
+}
+
+bool NeedsMeter::names_none() const {
+  if (trained_.empty()) return false;
+  return segments_.empty() || (segments_.size() == 1 && segments_.front() == whole_model);
+}
+
 void NeedsMeter::note(BesidePass seen) {
   if (beside_pass_.draws.empty()) beside_pass_.draws = std::move(seen.draws);
   if (beside_pass_.norm.empty()) beside_pass_.norm = std::move(seen.norm);
@@ -322,15 +332,9 @@ void NeedsMeter::train_once(std::int64_t clips, const SegmentPlan& segments, Seg
 
 // Every segment by name is every segment.
 const NeedsMeter::Training* NeedsMeter::known_training(const TrainingPlan& plan) const {
-  const auto names_of = [&](const Segments& segments) {
-    if (!segments.all) return segments.names;
-    decltype(segments.names) all;
-    for (const auto& path : segments_)
-      if (path.find('/') == std::string::npos) all.insert(path);
-    return all;
-  };
+  const auto names = [&](const Segments& segments) { return names_of(segments, segments_); };
   for (const auto& known : trained_)
-    if (known.microbatch == plan.microbatch && (known.segments == plan.segments || (names_of(known.segments.twice) == names_of(plan.segments.twice) && names_of(known.segments.offload) == names_of(plan.segments.offload))))
+    if (known.microbatch == plan.microbatch && (known.segments == plan.segments || (names(known.segments.twice) == names(plan.segments.twice) && names(known.segments.offload) == names(plan.segments.offload))))
       return &known;
   return nullptr;
 }
@@ -343,7 +347,7 @@ std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std:
     train_once(plan.microbatch, plan.segments, recorder);
     const Weighed weighed = recorder.weighed();
     stored = weighed.stored;
-    segments_ = recorder.seen();
+    note_segments(recorder.seen());
     return weighed;
   });
   if (bytes) trained_.push_back({plan.microbatch, plan.segments, *bytes, stored});
@@ -417,7 +421,9 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
   auto& known = offload ? offload_traces_ : single_traces_;
   if (const auto found = known.find(clips); found != known.end()) return &found->second;
   PassTrace trace;
-  const SegmentPlan segments = offload ? SegmentPlan{{}, {true, {}}} : SegmentPlan{{true, {}}, {}};
+  const bool one = request_.store > 0 && names_none();
+  const Segments every = one ? Segments{false, {std::string(whole_model)}} : Segments{true, {}};
+  const SegmentPlan segments = offload ? SegmentPlan{{}, every} : SegmentPlan{every, {}};
   std::uint64_t stored = 0;
   const auto bytes = measure(cap, work_of(clips, segments), [&] {
     Recorder recorder(memory_);
@@ -425,10 +431,11 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
     trace = recorder.finish(clips);
     const Weighed weighed = recorder.weighed();
     stored = weighed.stored;
-    segments_ = recorder.seen();
+    note_segments(recorder.seen());
     return weighed;
   });
   if (bytes && known_training({clips, 1, segments}) == nullptr) trained_.push_back({clips, segments, *bytes, stored});
+  if (bytes && !one && request_.store > 0 && names_none()) return this->trace(clips, cap, offload);  // as one segment, now that it is known
   return bytes ? &known.emplace(clips, std::move(trace)).first->second : nullptr;
 }
 

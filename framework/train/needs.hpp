@@ -94,7 +94,8 @@ class NeedsMeter {
   // What is computed in another way than the library's: measurements that were made otherwise are forgotten.
   void follow(const std::vector<std::string>& routed);
 
-  // From passes of two, three and one clip within `cap`; null where they need more.
+  // From passes of two, three and one clip within `cap`; null where they need more. Where activations may be offloaded, a model that
+  // names no segments is one: whole_model.
   [[nodiscard]] const MemoryModel* model(std::uint64_t cap);
   // Where three clips need more than `cap`: of the two or the one that do not. Nothing where one clip does too.
   struct FewClips {
@@ -104,6 +105,8 @@ class NeedsMeter {
   [[nodiscard]] std::optional<FewClips> model_of_few(std::uint64_t cap);
   // All that a training pass ran, by path; known after the first.
   [[nodiscard]] const std::vector<std::string>& segments() const { return segments_; }
+  // Whether a training pass was measured and the model named none in it.
+  [[nodiscard]] bool names_none() const;
 
   [[nodiscard]] const BesidePass& beside_pass() const { return beside_pass_; }
 
@@ -133,6 +136,7 @@ class NeedsMeter {
   // `clips`: as clips() counts them.
   std::optional<std::uint64_t> measure(std::uint64_t cap, double clips, const std::function<Weighed()>& pass);
   void note(BesidePass seen);
+  void note_segments(const std::vector<std::string>& seen);
   void train_long(const SegmentPlan& segments, SegmentObserver& observer);
   void train_once(std::int64_t clips, const SegmentPlan& segments, SegmentObserver& observer);
   // Of a training pass that was measured.

@@ -43,8 +43,23 @@ Pass::Tensors MicrobatchPass::run_segment(std::string_view name, Function functi
   Place place;
   place.segment = mix_bits(place_.segment ^ hash_of(name)) + count - 1;
   place.path = (place_.path.empty() ? "" : place_.path + "/") + std::string(name) + (count > 1 ? "#" + std::to_string(count) : "");
-  const SegmentPlan* plan = place_.planned || !at::GradMode::is_enabled() ? nullptr : options_.segments;
   const bool outermost = place_.path.empty();
+  return run_in(std::move(place), outermost, std::move(function), std::move(inputs));
+}
+
+bool MicrobatchPass::whole_is_planned() const {
+  const SegmentPlan* plan = at::GradMode::is_enabled() ? options_.segments : nullptr;
+  return plan && (plan->offload.names.contains(whole_model) || plan->twice.names.contains(whole_model));
+}
+
+Pass::Tensors MicrobatchPass::run_whole(Function function, Tensors inputs) {
+  Place place = place_;
+  place.path = whole_model;
+  return run_in(std::move(place), true, std::move(function), std::move(inputs));
+}
+
+Pass::Tensors MicrobatchPass::run_in(Place place, bool outermost, Function function, Tensors inputs) {
+  const SegmentPlan* plan = place_.planned || !at::GradMode::is_enabled() ? nullptr : options_.segments;
   const bool offload = plan && plan->offload.contains(place.path, outermost), checkpoint = plan && !offload && plan->twice.contains(place.path, outermost);
   place.planned = offload || checkpoint || place_.planned;
   const std::string path = place.path;

@@ -8,6 +8,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <sluice/torch/pass.hpp>
@@ -16,6 +17,9 @@
 #include "framework/train/offloader.hpp"
 
 namespace sluice {
+
+// The path of all that a model computes in a pass, where it names no segments and the plan offloads it. No plugin gives such a name.
+inline constexpr std::string_view whole_model = "whole model";
 
 // Segments by path: "layer2", a second one of the same name "layer2#2", one inside of another "encoder/block".
 struct Segments {
@@ -48,6 +52,10 @@ class MicrobatchPass final : public Pass {
 
   [[nodiscard]] bool training() const override { return training_; }
 
+  // Whether the plan makes one segment of the model, and runs it so. What is drawn in it is what would be drawn outside of any segment.
+  [[nodiscard]] bool whole_is_planned() const;
+  [[nodiscard]] Tensors run_whole(Function function, Tensors inputs);
+
  protected:
   Tensors run_segment(std::string_view name, Function function, Tensors inputs) override;
   at::Tensor run_dropout(const at::Tensor& x, double p, bool whole_sample) override;
@@ -62,6 +70,7 @@ class MicrobatchPass final : public Pass {
     bool planned = false;                                 // it, or one around it, is checkpointed or offloaded
     std::map<std::string, std::uint64_t, std::less<>> runs{};  // of the segments in it, by name
   };
+  Tensors run_in(Place place, bool outermost, Function function, Tensors inputs);
   Tensors run_at(Place place, const Function& function, const Tensors& inputs);
 
   bool training_;

@@ -46,7 +46,9 @@ Json json_of(const Session& session) {
   const Planned& planned = session.planned;
   Json json{{"plan", to_json(planned.plan, session)}, {"why", planned.why}, {"host_ram", session.budget.host_ram}, {"smallest_host_ram", session.budget.smallest}};
   json["smallest_device_memory"] = session.smallest_device_memory();
+  json["precision"] = name_of(session.arithmetic.precision);
   json["workers"] = session.workers;
+  json["compute_threads"] = session.pipeline.budget.compute_threads.value;
   json["batches_in_flight"] = session.batches_in_flight();
   json["smallest_plan"] = to_json(planned.smallest, session);
   json["accounts"] = {{"base", planned.needs.base},           {"runtime", planned.needs.runtime},     {"parameters", planned.needs.parameters},   {"gradients", planned.needs.gradients},
@@ -74,12 +76,12 @@ void print_segments(const Session& session) {
   const Planned& planned = session.planned;
   if (!planned.model) return;
   const auto names = planned.model->segments();
-  if (names.empty()) {
+  if (names.empty() || names.front() == whole_model) {
     const auto most_saved = [&](std::uint64_t blocks) { return planned.needs.activations / blocks * (blocks - 1); };
-    fmt::print("segments: the model names none, so it is one, and its {} of activations cannot be computed twice piece by piece.\n"
+    fmt::print("segments: the model names none, so it is one{}, and its {} of activations cannot be computed twice piece by piece.\n"
                "  Naming its blocks would allow it: x = pass.segment(\"block1\", ..., x), or sluice::forward(sequential, \"layers\", x, pass); docs/plugins.md\n"
                "  What it would save: of 4 blocks of like size at most {}, of 8 at most {}, for one of them is there at a time; and a step takes up to a third longer\n",
-               format_bytes(planned.needs.activations), format_bytes(most_saved(4)), format_bytes(most_saved(8)));
+               planned.plan.segments.offload.any() ? " (offloaded)" : "", format_bytes(planned.needs.activations), format_bytes(most_saved(4)), format_bytes(most_saved(8)));
     return;
   }
   fmt::print("what the segments keep for the backward pass, {}\n", counted(static_cast<std::uint64_t>(planned.plan.microbatch), "clip"));

@@ -49,6 +49,12 @@ class Planner {
       out.smallest = with_least_evaluation(smallest(0));
       least = fit(out.smallest, Room::least);
     }
+    if (limits_.offload.mode == Mode::all && meter_.names_none()) {
+      limits_.offload.mode = Mode::named;
+      limits_.offload.names = {std::string(whole_model)};
+      out.smallest = with_least_evaluation(smallest(0));
+      least = fit(out.smallest, Room::least);
+    }
     // On a device as little as that is not all that can be done.
     std::optional<TensorNeeds> on_device;
     if (may_offload()) {
@@ -166,6 +172,7 @@ class Planner {
   [[nodiscard]] MemoryModel::Ways ways(std::uint64_t store) const {
     MemoryModel::Ways ways;
     if (!automatic()) ways.may_twice = ways.must_twice = &twice_;
+    else if (meter_.names_none()) ways.may_twice = &nothing_;  // all at once is there in the backward pass anyway
     if (limits_.offload.mode != Mode::automatic) ways.must_offload = &offload_;
     if (may_offload()) ways.store = without_margin(store);
     const StepTimes usual;
@@ -175,12 +182,8 @@ class Planner {
   }
   // The names of what is pinned.
   void know(const MemoryModel& model) {
-    const auto names_of = [&](const Segments& segments) {
-      const auto all = model.segments();
-      return segments.all ? MemoryModel::Names(all.begin(), all.end()) : segments.names;
-    };
-    twice_ = names_of(pinned().twice);
-    offload_ = names_of(pinned().offload);
+    twice_ = names_of(pinned().twice, model.segments());
+    offload_ = names_of(pinned().offload, model.segments());
   }
   [[nodiscard]] SegmentPlan segments_of(const MemoryModel::Choice& choice) const {
     SegmentPlan segments = pinned();
@@ -419,6 +422,7 @@ class Planner {
   PlanLimits limits_;
   std::optional<NeedsMeter::FewClips> few_;
   MemoryModel::Names twice_, offload_;  // that are pinned
+  const MemoryModel::Names nothing_{};
   bool by_measured_times_ = false;  // the plan was chosen
 };
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <memory>
+#include <vector>
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
@@ -14,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "framework/train/lost_device.hpp"
+#include "framework/train/pass.hpp"
 
 namespace sluice {
 namespace {
@@ -60,11 +63,40 @@ Outputs for_the_loss(const Outputs& outputs) {
   return exact;
 }
 
-Outputs forward_in(const Arithmetic& arithmetic, Model& model, const Inputs& inputs, Pass& pass) {
+namespace {
+
+Outputs forward_as_one_segment(Model& model, const Inputs& inputs, MicrobatchPass& pass) {
+  std::vector<std::string> in_names;
+  Pass::Tensors in;
+  for (const auto& [name, tensor] : inputs) {
+    in_names.push_back(name);
+    in.push_back(tensor);
+  }
+  const auto out_names = std::make_shared<std::vector<std::string>>();
+  const auto run = [&model, &pass, in_names, out_names](const Pass::Tensors& tensors) {
+    Inputs again;
+    for (std::size_t i = 0; i < in_names.size(); ++i) again.set(in_names[i], tensors[i]);
+    Pass::Tensors out;
+    out_names->clear();
+    for (const auto& [name, tensor] : model.forward(again, pass)) {
+      out_names->push_back(name);
+      out.push_back(tensor);
+    }
+    return out;
+  };
+  const Pass::Tensors out = pass.run_whole(run, in);
+  Outputs outputs;
+  for (std::size_t i = 0; i < out.size(); ++i) outputs.set((*out_names)[i], out[i]);
+  return outputs;
+}
+
+}  // namespace
+
+Outputs forward_in(const Arithmetic& arithmetic, Model& model, const Inputs& inputs, MicrobatchPass& pass) {
   Outputs outputs;
   {
     const AutocastScope scope(arithmetic);
-    outputs = model.forward(inputs, pass);
+    outputs = pass.whole_is_planned() ? forward_as_one_segment(model, inputs, pass) : model.forward(inputs, pass);
   }
   return for_the_loss(outputs);
 }

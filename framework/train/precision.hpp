@@ -15,6 +15,8 @@
 
 namespace sluice {
 
+class MicrobatchPass;
+
 struct Arithmetic {
   Precision precision = Precision::fp32;
   at::Device device{at::kCPU};
@@ -39,8 +41,8 @@ class AutocastScope {
 
 // What a loss and metrics get: 16 bits become fp32.
 [[nodiscard]] Outputs for_the_loss(const Outputs& outputs);
-// Runs the model in it, and gives what a loss gets.
-[[nodiscard]] Outputs forward_in(const Arithmetic& arithmetic, Model& model, const Inputs& inputs, Pass& pass);
+// Runs the model in it, as one segment where the plan says so, and gives what a loss gets.
+[[nodiscard]] Outputs forward_in(const Arithmetic& arithmetic, Model& model, const Inputs& inputs, MicrobatchPass& pass);
 
 [[nodiscard]] const char* name_of(Precision precision);
 

@@ -62,10 +62,7 @@ TrainingPlan Recovery::above() const {
 bool Recovery::may_fit(const TrainingPlan& plan) const {
   const auto now = CappedAllocator::install().counters();
   if (options_.model == nullptr || now.cap == 0) return true;
-  const auto names = [&](const Segments& segments) {
-    const auto all = options_.model->segments();
-    return segments.all ? MemoryModel::Names(all.begin(), all.end()) : segments.names;
-  };
+  const auto names = [paths = options_.model->segments()](const Segments& segments) { return names_of(segments, paths); };
   const auto peak = [&](const TrainingPlan& of) { return options_.model->peak(of.microbatch, names(of.segments.twice), names(of.segments.offload)); };
   return peak(plan) <= now.cap - std::min(now.cap, now.live);
 }

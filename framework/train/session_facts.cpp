@@ -28,6 +28,8 @@ std::string Session::plan_toml() const {
   };
   std::string text = fmt::format("# {}\n# host_ram = \"{}\"; the least that works: \"{}\"\n# The same plan again: sluice train FILE --plan plan.toml\n", planned.why,
                                  bytes_to_write(budget.host_ram), bytes_to_write(budget.smallest));
+  text += fmt::format("[run]\nprecision = \"{}\"\n\n[budget]\nworkers = {}\ncompute_threads = {}\n# batches in flight: {}, which follow from the bytes\n\n", name_of(arithmetic.precision), workers, pipeline.budget.compute_threads.value,
+                      batches_in_flight());
   text += fmt::format("[batch]\nmicrobatch = {}\n\n", plan.microbatch);
   if (eval_assembler) text += fmt::format("[eval]\nmicrobatch = {}\n\n", plan.eval_microbatch);
   text += fmt::format("[plan]\ncheckpoint = {}\noffload = {}\nlayout = \"{}\"\n", value_of(plan.segments.twice), value_of(plan.segments.offload), wants_channels_last(pipeline) ? "channels_last" : "contiguous");

@@ -16,6 +16,14 @@ std::string text_of(const Segments& segments) {
   return segments.names.empty() ? "nothing" : join({segments.names.begin(), segments.names.end()}, ", ");
 }
 
+std::set<std::string, std::less<>> names_of(const Segments& segments, const std::vector<std::string>& paths) {
+  if (!segments.all) return segments.names;
+  std::set<std::string, std::less<>> names;
+  for (const auto& path : paths)
+    if (path.find('/') == std::string::npos && path != whole_model) names.insert(path);
+  return names;
+}
+
 namespace {
 
 // As even as the number of passes allows: 16 clips in three passes are 6, 6 and 4. Each at least a sixteenth below the one before.

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,6 +34,8 @@ struct LadderState {
 
 // "stem, layer1", "every segment" or "nothing".
 [[nodiscard]] std::string text_of(const Segments& segments);
+// By name, of a model that has these: all of them are the outermost ones that it names itself.
+[[nodiscard]] std::set<std::string, std::less<>> names_of(const Segments& segments, const std::vector<std::string>& paths);
 
 struct PlanLimits {
   std::int64_t batch = 1;

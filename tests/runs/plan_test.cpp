@@ -171,7 +171,15 @@ TEST_CASE("frozen batch norm: the microbatch follows the budget, and a resumed r
   INFO(replayed.err);
   REQUIRE(replayed.code == 0);
   CHECK(last_weights(folder.path() / "replayed") == last_weights(folder.path() / "run"));
-  CHECK(text_of_file(folder.path() / "replayed/plan.toml").find("microbatch = " + std::to_string(chosen) + "\n") != std::string::npos);
+  const std::string plan = text_of_file(folder.path() / "replayed/plan.toml");
+  CHECK(plan.find("microbatch = " + std::to_string(chosen) + "\n") != std::string::npos);
+  // What the pipeline says otherwise gives way to the plan.
+  CHECK(plan.find("[run]\nprecision = \"fp32\"\n\n[budget]\nworkers = 2\ncompute_threads = 2\n") != std::string::npos);
+  std::ofstream(folder.path() / "other.toml") << "extends = \"" << fs::path(file).filename().string() << "\"\n[run]\nprecision = \"bf16\"\n[budget]\nworkers = 1\ncompute_threads = 1\n";
+  const Finished other = run_sluice({"train", "other.toml", "run.epochs=2", "run.dir=other", "--plan", "run/plan.toml"}, folder.path());
+  INFO(other.err);
+  REQUIRE(other.code == 0);
+  CHECK(last_weights(folder.path() / "other") == last_weights(folder.path() / "run"));
   const Finished whole = run_sluice({"train", file, "run.epochs=2", "run.dir=whole"}, folder.path());
   REQUIRE(whole.code == 0);
   CHECK(last_weights(folder.path() / "whole") != last_weights(folder.path() / "run"));  // or the plan would not have to be kept

@@ -31,13 +31,14 @@ namespace {
 
 using Tensors = std::vector<at::Tensor>;
 
-// Blocks with a shortcut, of convolution, batch norm, relu and dropout, each a segment; the last relu's output is what the block returns.
+// Blocks with a shortcut, of convolution, batch norm, relu and dropout, each a segment, or none is; the last relu's output is what the block returns.
 struct Net {
   struct Block {
     at::Tensor first, second, scale, shift, mean, variance;
   };
   std::vector<Block> blocks;
   at::Tensor fc;
+  bool named = true;
 
   explicit Net(at::ScalarType type = at::kFloat) {
     at::manual_seed(5);
@@ -61,14 +62,16 @@ struct Net {
   }
   at::Tensor loss(const at::Tensor& clip, Pass& pass) const {
     at::Tensor x = clip;
-    for (std::size_t i = 0; i < blocks.size(); ++i)
-      x = pass.segment("block" + std::to_string(i), [block = blocks[i], &pass](const at::Tensor& in) {
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      const auto run = [block = blocks[i], &pass](const at::Tensor& in) {
         const at::Tensor shortcut = at::conv3d(in, block.first, {}, 1, 1);
         at::Tensor y = at::batch_norm(shortcut, block.scale, block.shift, block.mean, block.variance, true, 0.1, 1e-5, false).relu_();
         y = pass.dropout(y, 0.3).transpose(3, 4);  // what is saved is no longer contiguous
         y = at::conv3d(y, block.second, {}, 1, 1);
         return (y + shortcut.transpose(3, 4)).relu();
-      }, x);
+      };
+      x = named ? pass.segment("block" + std::to_string(i), run, x) : run(x);
+    }
     return at::linear(x.mean({2, 3, 4}), fc).square().sum();
   }
 };
@@ -88,7 +91,7 @@ Outcome train_once(const Net& net, const at::Tensor& x, const SegmentPlan& segme
   Outcome out;
   {
     MicrobatchPass pass(true, {1, 2, 3, 4}, {&segments, statistics});
-    const at::Tensor loss = net.loss(x, pass);
+    const at::Tensor loss = pass.whole_is_planned() ? pass.run_whole([&](const Tensors& in) { return Tensors{net.loss(in.front(), pass)}; }, {x}).front() : net.loss(x, pass);
     out.held = allocator.counters().live - before;
     out.stored = OffloadStore::instance().counters().live;
     loss.backward();
@@ -142,6 +145,25 @@ TEST_CASE("gradients and statistics of offloaded segments are those of the plain
       CHECK(moved.stored > 0);
       CHECK(moved.left == 0);
     }
+  }
+}
+
+// Mistakes caught: draws that follow the name of a segment that the model never gave, and so change with the plan; a second forward pass
+// that moves the statistics again.
+TEST_CASE("a model that names no segments is one, which draws what it would draw without") {
+  Net plain_net, moved_net, again_net;
+  plain_net.named = moved_net.named = again_net.named = false;
+  const at::Tensor x = clips();
+  const Segments whole{false, {std::string(whole_model)}};
+  const Outcome plain = train_once(plain_net, x, {{}, {true, {}}}), moved = train_once(moved_net, x, {{}, whole}), again = train_once(again_net, x, {whole, {}});
+  CHECK(plain.stored == 0);
+  CHECK(moved.stored > plain.held / 2);
+  CHECK(moved.held < plain.held / 2);
+  CHECK(moved.left == 0);
+  for (const auto* other : {&moved, &again}) {
+    CHECK(other->loss == plain.loss);
+    CHECK(same(other->gradients, plain.gradients));
+    CHECK(same(other->statistics, plain.statistics));
   }
 }
 

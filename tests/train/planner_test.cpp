@@ -328,10 +328,11 @@ TEST_CASE("a first start with room for two clips chooses what a later one choose
 
 // Mistakes caught: a device that is overrun because what comes back was not weighed, a store that is; a budget that is refused although
 // offloading would have fitted; a least that does not work, or is not the least.
-TEST_CASE("20 devices x 5 networks, with host memory to offload to: never out of memory, and less is enough than without") {
+TEST_CASE("20 devices x 6 networks, with host memory to offload to: never out of memory, and less is enough than without") {
   int further = 0;
   std::vector<Layers> all = networks();
   all.push_back({"one segment", {16, 16, 16, 16, 16, 16}, {}, 6});  // which it does not help to compute twice
+  all.push_back({"no segments", {}, {16, 16, 16, 16, 16, 16}});     // which is one of them all
   for (const auto& layers : all) {
     CAPTURE(layers.name);
     Bench bench(layers);
@@ -369,6 +370,25 @@ TEST_CASE("20 devices x 5 networks, with host memory to offload to: never out of
     MESSAGE(layers.name, ": the least ", format_bytes(least), " for ", format_bytes(least_without), " without offloading; ", offloaded, " of 20 plans offload");
   }
   CHECK(further > 0);
+}
+
+// Mistakes caught: a pinned offload that does nothing, for the model names no segments; a plan that is written down and not followed again.
+TEST_CASE("a model that names no segments is offloaded whole where the pipeline says so") {
+  Bench bench({"no segments", {}, {16, 16, 16, 16, 16, 16}});
+  bench.limits.microbatches = {batch_size};
+  auto meter = bench.meter(GiB), plain_meter = bench.meter();
+  const std::uint64_t host_ram = 4 * GiB;
+  const Planned plain = bench.plan(plain_meter, host_ram);
+  CHECK_FALSE(plain.plan.segments.offload.any());
+  bench.limits.offload.mode = SegmentChoice::Mode::all;
+  const Planned moved = bench.plan(meter, host_ram);
+  CHECK(moved.plan.segments.offload.names == Names{std::string(whole_model)});
+  CHECK(moved.needs.offload > plain.needs.activations / 2);
+  CHECK(moved.needs.activations < plain.needs.activations / 2);
+  CHECK(bench.run(moved));
+  bench.limits.offload = {SegmentChoice::Mode::named, {std::string(whole_model)}, {}};
+  auto again = bench.meter(GiB);
+  CHECK(bench.plan(again, host_ram).plan == moved.plan);
 }
 
 // Mistakes caught: tensors of a card that are charged to host_ram, a store that is not, a device that is overdrawn because the host has room.
