@@ -422,8 +422,10 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
   if (const auto found = known.find(clips); found != known.end()) return &found->second;
   PassTrace trace;
   const bool one = request_.store > 0 && names_none();
-  const Segments every = one ? Segments{false, {std::string(whole_model)}} : Segments{true, {}};
-  const SegmentPlan segments = offload ? SegmentPlan{{}, every} : SegmentPlan{every, {}};
+  SegmentPlan segments;
+  Segments& every = offload ? segments.offload : segments.twice;
+  if (one) every.names.emplace(whole_model);
+  else every.all = true;
   std::uint64_t stored = 0;
   const auto bytes = measure(cap, work_of(clips, segments), [&] {
     Recorder recorder(memory_);

@@ -12,6 +12,7 @@
 
 #include "framework/base/bytes.hpp"
 #include "framework/train/kernel_audit.hpp"
+#include "framework/train/pass.hpp"
 #include "framework/train/precision.hpp"
 #include "framework/train/threads.hpp"
 #include "tests/models/training_half.hpp"
@@ -34,7 +35,7 @@ struct R3d {
     clips = at::randn({2, 3, 8, 64, 64}).contiguous(at::MemoryFormat::ChannelsLast3d);
   }
   std::map<std::string, at::Tensor> gradients(Precision precision) {
-    StraightPass pass;
+    MicrobatchPass pass(true, {1, 2});
     const auto outputs = forward_in({precision, at::kCPU}, *model, named("clip", clips), pass);
     outputs.get("logits").square().sum().backward();
     std::map<std::string, at::Tensor> out;
@@ -46,7 +47,7 @@ struct R3d {
   }
   std::vector<KernelCall> calls() {
     const at::NoGradGuard no_grad;
-    StraightPass pass;
+    MicrobatchPass pass(true, {1, 2});
     return calls_of([&] { static_cast<void>(forward_in({Precision::bf16, at::kCPU}, *model, named("clip", clips), pass)); });
   }
 };

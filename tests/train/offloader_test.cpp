@@ -154,8 +154,11 @@ TEST_CASE("a model that names no segments is one, which draws what it would draw
   Net plain_net, moved_net, again_net;
   plain_net.named = moved_net.named = again_net.named = false;
   const at::Tensor x = clips();
-  const Segments whole{false, {std::string(whole_model)}};
-  const Outcome plain = train_once(plain_net, x, {{}, {true, {}}}), moved = train_once(moved_net, x, {{}, whole}), again = train_once(again_net, x, {whole, {}});
+  SegmentPlan every, offload, twice;
+  every.offload.all = true;
+  offload.offload.names.emplace(whole_model);
+  twice.twice.names.emplace(whole_model);
+  const Outcome plain = train_once(plain_net, x, every), moved = train_once(moved_net, x, offload), again = train_once(again_net, x, twice);
   CHECK(plain.stored == 0);
   CHECK(moved.stored > plain.held / 2);
   CHECK(moved.held < plain.held / 2);
