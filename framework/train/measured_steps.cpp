@@ -43,11 +43,11 @@ constexpr std::size_t few_steps = 3, most_steps = 30;
 constexpr double a_while = 1, patience = 6, long_enough = 60;  // seconds
 
 Json to_json(const MeasuredSteps& found) {
-  return {{"fits", found.fits}, {"peak_resident", found.peak_resident}, {"seconds", found.seconds}, {"steps", found.steps}, {"waited", found.waited}, {"smallest", found.smallest}, {"why", found.why}};
+  return {{"fits", found.fits}, {"peak_resident", found.peak_resident}, {"seconds", found.seconds}, {"steps", found.steps}, {"waited", found.waited}, {"smallest", found.smallest}, {"again", found.again}, {"why", found.why}};
 }
 
 MeasuredSteps from_json(const Json& json) {
-  return {json.at("fits"), json.at("peak_resident"), json.at("seconds"), json.at("steps"), json.at("waited"), json.at("smallest"), json.at("why")};
+  return {json.at("fits"), json.at("peak_resident"), json.at("seconds"), json.at("steps"), json.at("waited"), json.at("smallest"), json.at("again").get<std::map<std::string, double, std::less<>>>(), json.at("why")};
 }
 
 // Seconds that threads of this process were ready to run and had no processor, all together; 0 where the kernel does not say.
@@ -67,6 +67,26 @@ double median(std::vector<double> values) {
   const auto half = values.size() / 2;
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
+
+// Times the second runs of segments. Kernels of a CPU are done when they return.
+class SecondRuns final : public SegmentObserver {
+ public:
+  void begins(const std::string&) override {}
+  void ends(const std::string&, const std::vector<at::Tensor>&) override {}
+  void saves_output(const std::string&) override {}
+  void comes_back(const std::string&) override {}
+  void runs_again(const std::string& path, bool begins) override {
+    if (path.find('/') != std::string::npos) return;
+    if (begins) watch_.restart();
+    else seconds_[path] += watch_.seconds();
+  }
+  void forget() { seconds_.clear(); }
+  [[nodiscard]] const std::map<std::string, double, std::less<>>& seconds() const { return seconds_; }
+
+ private:
+  Stopwatch watch_;
+  std::map<std::string, double, std::less<>> seconds_;
+};
 
 class StepsOverZeros {
  public:
@@ -91,10 +111,12 @@ class StepsOverZeros {
     result.loss = 0;
     step_.commit(result, 0);
   }
+  [[nodiscard]] SecondRuns& second_runs() { return second_runs_; }
 
  private:
-  [[nodiscard]] StepOptions options() const {
+  [[nodiscard]] StepOptions options() {
     StepOptions options;
+    options.observer = &second_runs_;
     options.microbatch = session_.planned.plan.microbatch;
     options.clip_norm = session_.pipeline.optimizer.clip_norm.value;
     options.classes = session_.classes();
@@ -106,6 +128,7 @@ class StepsOverZeros {
   Session& session_;
   Housekeeping& housekeeping_;
   LossOfZeros loss_;
+  SecondRuns second_runs_;
   Step step_;
   std::vector<at::Tensor> weights_;
   std::vector<std::function<Microbatch()>> microbatches_;
@@ -153,6 +176,7 @@ MeasuredSteps measure(Session& session, Housekeeping& housekeeping) {
   malloc_trim(0);
   static_cast<void>(reset_peak_resident());  // where the kernel does not allow it, the start counts too
   steps.take();
+  steps.second_runs().forget();
   Timing timing;
   while (!timing.enough()) {
     const double waited = waited_so_far();
@@ -163,6 +187,7 @@ MeasuredSteps measure(Session& session, Housekeeping& housekeeping) {
   }
   found.peak_resident = peak_resident_bytes();
   timing.write(found);
+  if (session.planned.plan.segments.twice.all) found.again = steps.second_runs().seconds();
   found.fits = true;
   return found;
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,8 @@ struct MeasuredSteps {
   int steps = 0;                    // that were timed
   double waited = 0;                // share of that time in which threads waited for a processor that others had
   std::uint64_t smallest = 0;       // the least host_ram that works; 0: not known
+  // Seconds of the second run of each outermost segment, all together, where every one is computed twice.
+  std::map<std::string, double, std::less<>> again{};
   std::string why{};                // where it does not fit, or could not be measured
   [[nodiscard]] bool disturbed() const { return waited > busy; }
 };

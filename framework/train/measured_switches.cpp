@@ -45,6 +45,7 @@ std::size_t add_times(const std::vector<MeasuredSwitch>& rows, StepTimes& times)
   for (const auto& row : rows) {
     if (!row.what.plan || !row.found.fits || row.found.disturbed()) continue;
     times.add(row.what.plan->microbatch, row.what.plan->segments, row.found.seconds);
+    if (!row.found.again.empty()) times.add_segments(row.found.again);
     ++added;
   }
   return added;

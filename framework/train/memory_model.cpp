@@ -154,6 +154,22 @@ std::uint64_t MemoryModel::peak(std::int64_t clips, const Names& checkpointed, c
   return std::max(peak, kept + all.rest_peak);
 }
 
+// By segment, in the unit of kept bytes: all together they are as many as all segments keep.
+std::vector<std::uint64_t> MemoryModel::twice_costs(const Parts& all, std::uint64_t total, const Ways& ways) const {
+  std::vector<double> costs;
+  double sum = 0;
+  for (std::size_t i = 0; i < all.segments.size(); ++i) {
+    const auto known = ways.twice_costs ? ways.twice_costs->find(again_.fewer.segments[i].name) : decltype(ways.twice_costs->end()){};
+    if (!ways.twice_costs || known == ways.twice_costs->end()) break;
+    costs.push_back(known->second);
+    sum += known->second;
+  }
+  std::vector<std::uint64_t> out;
+  const bool measured = costs.size() == all.segments.size() && sum > 0;
+  for (std::size_t i = 0; i < all.segments.size(); ++i) out.push_back(measured ? static_cast<std::uint64_t>(costs[i] / sum * static_cast<double>(total)) : all.segments[i].kept);
+  return out;
+}
+
 std::optional<MemoryModel::Choice> MemoryModel::cheapest(std::int64_t clips, std::uint64_t cap, const Ways& ways) const {
   // A state is what the segments so far keep, what they cost, and what they have in host memory. One that keeps, costs and stores no
   // less than another is never better.
@@ -169,6 +185,7 @@ std::optional<MemoryModel::Choice> MemoryModel::cheapest(std::int64_t clips, std
     total += part.kept;
     could_move += part.moved;
   }
+  const std::vector<std::uint64_t> twice = twice_costs(all, total, ways);
   const bool store_binds = ways.store > 0 && could_move > ways.store;
   std::vector<State> states(1);
   for (std::size_t i = 0; i < all.segments.size(); ++i) {
@@ -188,7 +205,7 @@ std::optional<MemoryModel::Choice> MemoryModel::cheapest(std::int64_t clips, std
         next.push_back(std::move(grown));
       };
       if (!must_offload && !must_twice && state.kept + part.plain_peak <= cap) add(Way::plain, part.kept, 0, 0);
-      if ((may_twice || must_twice) && state.kept + part.checkpointed_peak <= cap) add(Way::twice, 0, cost_of(part.kept, 1), 0);
+      if ((may_twice || must_twice) && state.kept + part.checkpointed_peak <= cap) add(Way::twice, 0, cost_of(twice[i], 1), 0);
       if (may_offload && state.kept + part.offloaded_peak <= cap && (must_offload || state.store + part.moved <= ways.store))
         add(Way::offload, part.stays, cost_of(part.kept, ways.move_cost), part.moved);
     }
@@ -214,9 +231,9 @@ std::optional<MemoryModel::Choice> MemoryModel::cheapest(std::int64_t clips, std
   std::uint64_t again = 0, moved = 0;
   for (std::size_t i = 0; i < best->way.size(); ++i) {
     if (best->way[i] == Way::plain) continue;
-    const bool twice = best->way[i] == Way::twice;
-    (twice ? choice.checkpointed : choice.offloaded).insert(again_.fewer.segments[i].name);
-    (twice ? again : moved) += all.segments[i].kept;
+    const bool computed = best->way[i] == Way::twice;
+    (computed ? choice.checkpointed : choice.offloaded).insert(again_.fewer.segments[i].name);
+    (computed ? again : moved) += computed ? twice[i] : all.segments[i].kept;
   }
   choice.peak = peak(clips, choice.checkpointed, choice.offloaded);
   choice.store = best->store;

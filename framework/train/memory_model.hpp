@@ -9,6 +9,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -63,13 +65,15 @@ class MemoryModel {
     const Names* must_twice = nullptr;    // and those that are; null: none need be
     const Names* must_offload = nullptr;  // those that are offloaded; null: none need be
     std::uint64_t store = 0;              // bytes of host memory for those that may be offloaded beside them; 0: none is
+    // What computing each segment twice costs, in whatever unit; null, or one of them missing: what it keeps stands for that.
+    const std::map<std::string, double, std::less<>>* twice_costs = nullptr;
     double move_cost = 0.21;               // of a byte that goes out and comes back, where one that is computed twice costs 1
   };
   struct Choice {
     Names checkpointed, offloaded;
     std::uint64_t peak = 0;
     std::uint64_t store = 0;  // bytes in host memory
-    double again = 0;         // share of the kept bytes that are computed twice, 0 to 1
+    double again = 0;         // what computing twice costs, as a share of what it would cost for all, 0 to 1
     double moved = 0;         // share of them that leave and come back
   };
   // The exact optimum by dynamic programming over the order of the segments: of all choices whose peak is at most `cap` the one that
@@ -98,6 +102,7 @@ class MemoryModel {
   [[nodiscard]] static Part part_of(const SegmentTrace& segment, const SegmentTrace* offloaded);
   [[nodiscard]] static Traces checked(Traces traces, const PassTrace& like);
   [[nodiscard]] Parts parts(std::int64_t clips) const;
+  [[nodiscard]] std::vector<std::uint64_t> twice_costs(const Parts& all, std::uint64_t total, const Ways& ways) const;
   Traces again_;                  // every segment checkpointed
   std::optional<Traces> offload_;  // every segment offloaded
 };

@@ -178,6 +178,7 @@ class Planner {
     const StepTimes usual;
     const StepTimes& times = request_.times ? *request_.times : usual;
     ways.move_cost = times.move() / std::max(times.twice(), 0.01);
+    if (request_.times) ways.twice_costs = &request_.times->segments();
     return ways;
   }
   // The names of what is pinned.

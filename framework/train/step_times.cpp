@@ -33,7 +33,7 @@ std::map<std::int64_t, double> from_json(const Json& json) {
 
 }  // namespace
 
-StepTimes::StepTimes(std::filesystem::path folder, std::string key) : folder_(std::move(folder)), key_("2 " + std::move(key)) {
+StepTimes::StepTimes(std::filesystem::path folder, std::string key) : folder_(std::move(folder)), key_("3 " + std::move(key)) {
   if (folder_.empty()) return;
   try {
     const auto json = Json::parse(read_file(system_disk(), file_of(folder_, key_), MiB));
@@ -41,6 +41,7 @@ StepTimes::StepTimes(std::filesystem::path folder, std::string key) : folder_(st
     auto plain = from_json(json.at("plain"));
     again_ = from_json(json.at("again"));
     moved_ = from_json(json.at("moved"));
+    segments_ = json.at("segments").get<std::map<std::string, double, std::less<>>>();
     plain_ = std::move(plain);
   } catch (const std::exception&) {
   }
@@ -56,7 +57,7 @@ void StepTimes::remember() const {
   if (folder_.empty() || plain_.empty()) return;
   try {
     make_folders(system_disk(), folder_);
-    write_file(system_disk(), file_of(folder_, key_), Json{{"key", key_}, {"plain", to_json(plain_)}, {"again", to_json(again_)}, {"moved", to_json(moved_)}}.dump(1));
+    write_file(system_disk(), file_of(folder_, key_), Json{{"key", key_}, {"plain", to_json(plain_)}, {"again", to_json(again_)}, {"moved", to_json(moved_)}, {"segments", segments_}}.dump(1));
   } catch (const std::exception&) {
   }
 }

@@ -8,9 +8,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "framework/train/pass.hpp"
 
@@ -27,6 +29,8 @@ class StepTimes {
 
   // Of steps that leave all activations where they are, compute all twice, or offload all; what lies between is not kept.
   void add(std::int64_t microbatch, const SegmentPlan& segments, double seconds);
+  // Seconds that the second run of each segment takes, in whatever unit; those of an earlier call are forgotten.
+  void add_segments(std::map<std::string, double, std::less<>> seconds) { segments_ = std::move(seconds); }
   void remember() const;
 
   // Of a step that leaves all activations where they are. Between two that were measured in proportion to 1 / microbatch, as the number of passes
@@ -37,6 +41,8 @@ class StepTimes {
   [[nodiscard]] double twice() const;
   // The same of one that offloads everything; usual_move where that was not measured.
   [[nodiscard]] double move() const;
+  // Of the segments, as they were measured; empty: nobody measured.
+  [[nodiscard]] const std::map<std::string, double, std::less<>>& segments() const { return segments_; }
   [[nodiscard]] bool empty() const { return plain_.empty(); }
 
  private:
@@ -44,6 +50,7 @@ class StepTimes {
   std::string key_;
   [[nodiscard]] double share_of(const std::map<std::int64_t, double>& longer, double usual) const;
   std::map<std::int64_t, double> plain_, again_, moved_;  // by microbatch
+  std::map<std::string, double, std::less<>> segments_;
 };
 
 }  // namespace sluice

@@ -95,7 +95,9 @@ class Finder {
   // Every activation where it is, all computed twice, all offloaded.
   void segments() {
     const auto& known = session_.planned.segments;
-    if (known.empty()) return leave_out("plan.checkpoint", "the model names no segments");
+    const bool named = !known.empty() && known.front() != whole_model;
+    if (!named) leave_out("plan.checkpoint", "the model names no segments");
+    if (known.empty()) return;
     const auto outermost = std::count_if(known.begin(), known.end(), [](const std::string& path) { return path.find('/') == std::string::npos; });
     const auto all = [&](const Segments& of) { return of.all || static_cast<std::ptrdiff_t>(of.names.size()) == outermost; };
     const auto& [twice, offload] = plan_.segments;
@@ -106,7 +108,7 @@ class Finder {
     };
     if (twice.any()) add_segments(with("plan.checkpoint", "false", "plan.offload"), {});
     else if (offload.any()) add_segments(with("plan.offload", "false", "plan.checkpoint"), {});
-    if (!all(twice)) add_segments(with("plan.checkpoint", "true", "plan.offload"), {{true, {}}, {}});
+    if (named && !all(twice)) add_segments(with("plan.checkpoint", "true", "plan.offload"), {{true, {}}, {}});
     if (session_.device_memory() > 0 && !all(offload)) add_segments(with("plan.offload", "true", "plan.checkpoint"), {{}, {true, {}}});
   }
 

@@ -118,7 +118,13 @@ TEST_CASE("a row for each switch, with bytes, seconds, the least budget, and wha
   CHECK_FALSE(fs::exists(folder.path() / "runs"));  // nothing is saved
   // Times are kept for later plans, unless other programs were at work.
   const bool undisturbed = rows["as planned"]["waited"].get<double>() <= 0.1 || rows["batch.microbatch = 4"]["waited"].get<double>() <= 0.1;
-  if (undisturbed) CHECK(file_like(folder.path() / "cache/sluice", "times-") != fs::path());
+  if (!undisturbed) return;
+  const fs::path times = file_like(folder.path() / "cache/sluice", "times-");
+  REQUIRE(times != fs::path());
+  // And those of each segment, which say what is computed twice first.
+  if (rows["plan.checkpoint = true"]["waited"].get<double>() > 0.1) return;
+  const auto segments = nlohmann::json::parse(text_of_file(times))["segments"];
+  for (const auto* name : {"stem", "layer1.0", "layer2.0", "layer3.0", "layer4.0"}) CHECK(segments[name].get<double>() > 0);
 }
 
 // Catches: measured times that are not followed, or that are compared with what nobody measured.
@@ -134,9 +140,9 @@ TEST_CASE("a plan follows measured times, where there is one for all that fits")
   };
   CHECK(plan()["plan"]["microbatch"] == 16);
   // As sluice would write it: the key is that of the memory that was measured.
-  const std::string key = nlohmann::json::parse(text_of_file(file_like(folder.path() / "cache/sluice", "needs-")))["key"].get<std::string>().replace(0, 1, "2");
+  const std::string key = nlohmann::json::parse(text_of_file(file_like(folder.path() / "cache/sluice", "needs-")))["key"].get<std::string>().replace(0, 1, "3");
   const auto write_times = [&](const nlohmann::json& plain) {
-    std::ofstream(folder.path() / "cache/sluice" / ("times-" + sluice::hash_of(key) + ".json")) << nlohmann::json{{"key", key}, {"plain", plain}, {"again", nlohmann::json::array()}, {"moved", nlohmann::json::array()}};
+    std::ofstream(folder.path() / "cache/sluice" / ("times-" + sluice::hash_of(key) + ".json")) << nlohmann::json{{"key", key}, {"plain", plain}, {"again", nlohmann::json::array()}, {"moved", nlohmann::json::array()}, {"segments", nlohmann::json::object()}};
   };
   write_times({{1, 9.0}, {4, 1.0}, {8, 1.5}, {16, 2.0}});
   CHECK(plan()["plan"]["microbatch"] == 4);

@@ -24,11 +24,12 @@ TEST_CASE("a child that says nothing, dies or is wrong is a reason, not an excep
 
 // Catches numbers that are mixed up on their way, and words before the result.
 TEST_CASE("a result is the line that is JSON") {
-  const auto found = measured_by(R"(echo something; echo '{"fits": true, "peak_resident": 100, "seconds": 0.5, "steps": 3, "waited": 0.2, "smallest": 90, "why": ""}')");
+  const auto found = measured_by(R"(echo something; echo '{"fits": true, "peak_resident": 100, "seconds": 0.5, "steps": 3, "waited": 0.2, "smallest": 90, "again": {"stem": 0.1}, "why": ""}')");
   CHECK(found.fits);
   CHECK(found.peak_resident == 100);
   CHECK(found.seconds == 0.5);
   CHECK(found.steps == 3);
   CHECK(found.smallest == 90);
+  CHECK(found.again.at("stem") == 0.1);
   CHECK(found.disturbed());
 }

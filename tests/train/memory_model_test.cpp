@@ -4,8 +4,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <functional>
 #include <limits>
+#include <map>
 #include <random>
+#include <string>
 
 #include <sluice/error.hpp>
 
@@ -60,6 +63,42 @@ std::uint64_t cost_of(const MemoryModel& model, const Names& set, std::int64_t c
 }
 
 }  // namespace
+
+// Mistakes caught: times that are not looked at, or taken for those of another segment.
+TEST_CASE("with measured times the cheapest set is the one that takes the least of them") {
+  int other = 0;
+  for (std::uint32_t seed = 0; seed < 100; ++seed) {
+    const MemoryModel model = random_model(2 + seed % 6, seed);
+    constexpr std::int64_t clips = 5;
+    std::mt19937 random(seed);
+    std::map<std::string, double, std::less<>> seconds;
+    double all = 0, kept = 0;
+    for (const auto& name : model.segments()) {
+      all += seconds[name] = static_cast<double>(1 + random() % 100);
+      kept += static_cast<double>(model.kept_by(name, clips));
+    }
+    const auto time_of = [&](const Names& set) {
+      double time = 0;
+      for (const auto& name : set) time += seconds[name];
+      return time;
+    };
+    const std::uint64_t lowest = model.smallest(clips).peak, highest = model.peak(clips, {}), cap = lowest + (highest - lowest) / 2;
+    double least = std::numeric_limits<double>::infinity();
+    for (const auto& set : every_set(model))
+      if (model.peak(clips, set) <= cap) least = std::min(least, time_of(set));
+    MemoryModel::Ways ways;
+    ways.twice_costs = &seconds;
+    const auto found = model.cheapest(clips, cap, ways), by_bytes = model.cheapest(clips, cap);
+    REQUIRE(found);
+    const double rounding = static_cast<double>(seconds.size()) * all / kept;
+    CHECK(time_of(found->checkpointed) <= least + rounding);
+    CHECK(found->again == doctest::Approx(time_of(found->checkpointed) / all).epsilon(0.01));
+    other += time_of(by_bytes->checkpointed) > least + rounding;
+    seconds.erase(seconds.begin());  // of one nobody knows: bytes count for all
+    CHECK(model.cheapest(clips, cap, ways)->checkpointed == by_bytes->checkpointed);
+  }
+  CHECK(other > 10);
+}
 
 // Mistakes caught: a state that is dropped too early, a cap that is checked against the wrong prefix, the rest left out.
 TEST_CASE("the cheapest set that fits, and the set with the lowest peak, are those that trying all of them finds") {

@@ -420,6 +420,33 @@ TEST_CASE("on a card tensors take nothing of host_ram, and what is offloaded tak
   CHECK(both.needs.offload <= some);
 }
 
+// Mistakes caught: times of segments that are measured and not followed, a plan that no longer fits because of them.
+TEST_CASE("where the times of segments are known, the plan computes those twice that are quick") {
+  Bench bench(networks()[2]);
+  bench.limits.microbatches = {batch_size};
+  auto meter = bench.meter();
+  const MemoryModel model = *meter.model(GiB);
+  StepTimes times;
+  times.add_segments({{"layer0", 9}, {"layer1", 1}, {"layer2", 5}, {"layer3", 2}});
+  const auto seconds_of = [&](const Planned& planned) {
+    double seconds = 0;
+    for (const auto& name : names_of(planned.plan.segments, model)) seconds += times.segments().at(name);
+    return seconds;
+  };
+  const std::uint64_t taken = Bench::taken(meter.fixed(), 1), least = with_margin(model.smallest(batch_size).peak), whole = with_margin(model.peak(batch_size, {}));
+  int quicker = 0;
+  for (std::uint64_t i = 1; i <= 20; ++i) {
+    PlanRequest request{bench.limits, taken + least + (whole - least) * i / 20, Bench::reserve, Bench::samples, 0};
+    const Planned by_bytes = make_plan(meter, request);
+    request.times = &times;
+    const Planned by_times = make_plan(meter, request);
+    CHECK(bench.run(by_times));
+    CHECK(seconds_of(by_times) <= seconds_of(by_bytes));
+    quicker += seconds_of(by_times) < seconds_of(by_bytes);
+  }
+  CHECK(quicker > 3);
+}
+
 // Planted defects: a plan that takes more than it was promised, and one that is slower than need be, have to be seen.
 TEST_CASE("a plan of a larger budget runs out of memory in a smaller one, and that of the smallest is slow in a large one") {
   Bench bench(networks()[2]);

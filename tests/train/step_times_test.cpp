@@ -18,11 +18,14 @@ TEST_CASE("step times come back for the same key alone") {
   times.add(4, {{}, {true, {}}}, 0.55);
   times.add(8, {false, {"stem"}}, 0.1);  // a part of the segments: neither the one nor the other
   times.add(8, {{true, {}}, {false, {"stem"}}}, 0.1);
+  times.add_segments({{"stem", 0.03}, {"layer1", 0.01}});
   times.remember();
   const StepTimes again(folder.path(), "key");
   CHECK(again.plain(4) == doctest::Approx(0.5));
   CHECK(again.twice() == doctest::Approx(0.4));
   CHECK(again.move() == doctest::Approx(0.1));
+  CHECK(again.segments().size() == 2);
+  CHECK(again.segments().at("stem") == doctest::Approx(0.03));
   CHECK_FALSE(again.plain(8));
   CHECK_FALSE(StepTimes(folder.path(), "other key").plain(4));
   CHECK_FALSE(StepTimes({}, "key").plain(4));
