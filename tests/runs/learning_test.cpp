@@ -38,7 +38,7 @@ bool is_chance(double accuracy, double n, double k) { return std::abs(accuracy -
 Finished train(const ScratchFolder& folder, std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "train");
   arguments.push_back("run.dir=" + (folder.path() / "run").string());
-  return run_sluice(std::move(arguments), folder.path(), 900);
+  return run_sluice(std::move(arguments), folder.path(), 1500);
 }
 
 }  // namespace
