@@ -46,10 +46,10 @@ Recovery::Options BatchWork::recovery_options() {
 
 std::optional<StepResult> BatchWork::step(const Batch& batch, double lr, const Step::GoOn& go_on) {
   if (long_step_) {
-    long_step_->add(*session_.train_assembler, batch);
+    telling_out_of_memory([&] { long_step_->add(*session_.train_assembler, batch); });
     if (go_on) static_cast<void>(go_on());  // it may throw; a batch of chunks is left by the feed alone
     if (!batch.complete()) return std::nullopt;
-    auto result = long_step_->commit(lr);
+    auto result = telling_out_of_memory([&] { return long_step_->commit(lr); });
     chunks_->step_went_well();
     return result;
   }
@@ -64,7 +64,7 @@ std::optional<StepResult> BatchWork::step(const Batch& batch, double lr, const S
 
 void BatchWork::evaluate(Evaluation& evaluation, const Batch& batch) {
   try {
-    evaluation.add(*session_.eval_assembler, batch);
+    telling_out_of_memory([&] { evaluation.add(*session_.eval_assembler, batch); });
   } catch (const c10::OutOfMemoryError& error) {
     if (next_chunk()) throw;
     if (!session_.device.is_cpu()) throw report_of_card(error);

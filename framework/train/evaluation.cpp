@@ -14,6 +14,7 @@
 
 #include "framework/base/log.hpp"
 #include "framework/train/capped_allocator.hpp"
+#include "framework/train/out_of_memory.hpp"
 #include "framework/train/pass.hpp"
 
 namespace sluice {
@@ -56,7 +57,7 @@ void Evaluation::add(const Assembler& assembler, std::span<const FinishedSample>
   for (std::size_t done = 0; done < samples.size();) {
     const auto part = samples.subspan(done, std::min(at_a_time_, samples.size() - done));
     try {
-      add_at_once(assembler, part, extents);
+      telling_out_of_memory([&] { add_at_once(assembler, part, extents); });
       done += part.size();
     } catch (const c10::OutOfMemoryError&) {
       if (again && part.size() == 1) throw;

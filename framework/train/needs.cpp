@@ -27,6 +27,7 @@
 #include "framework/train/loss_of_zeros.hpp"
 #include "framework/train/lost_device.hpp"
 #include "framework/train/offload_store.hpp"
+#include "framework/train/out_of_memory.hpp"
 #include "framework/train/pass.hpp"
 #include "framework/train/step.hpp"
 
@@ -250,7 +251,7 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, double clips
   clips_ += clips;
   std::optional<Weighed> weighed;
   try {
-    weighed = pass();
+    weighed = telling_out_of_memory(pass);
   } catch (const c10::OutOfMemoryError&) {
   } catch (...) {
     memory_.set_cap(0);

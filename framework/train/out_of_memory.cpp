@@ -2,6 +2,8 @@
 #include "framework/train/out_of_memory.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
@@ -75,10 +77,27 @@ std::string hint_of(const std::vector<Change>& changes) {
   return parts.empty() ? "" : "write " + join(parts, "; or ");
 }
 
+bool says_out_of_memory(const std::exception& error) {
+  constexpr std::int32_t memory_allocation = 2;  // cudaErrorMemoryAllocation
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error)) return false;  // it is one
+  if (const auto* numbered = dynamic_cast<const c10::AcceleratorError*>(&error)) return numbered->get_error_code() == memory_allocation;
+  const auto* own = dynamic_cast<const c10::Error*>(&error);
+  if (!own) return false;
+  const std::string_view text = own->what_without_backtrace();
+  return text.find("STATUS_ALLOC_FAILED") != std::string_view::npos || text.find("CUDA error: out of memory") != std::string_view::npos;
+}
+
+void throw_as_out_of_memory(const std::exception& error) {
+  const auto* own = dynamic_cast<const c10::Error*>(&error);
+  const std::string_view text = own ? own->what_without_backtrace() : error.what();
+  TORCH_CHECK_WITH(OutOfMemoryError, false, std::string(text.substr(0, text.find('\n'))));
+  std::abort();  // the check above throws
+}
+
 bool fits(const std::function<void()>& work) {
   CappedAllocator::install().trim();
   try {
-    work();
+    telling_out_of_memory(work);
     return true;
   } catch (const c10::OutOfMemoryError&) {
     return false;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <optional>
 #include <string>
@@ -27,6 +28,21 @@ struct Change {
 };
 // "write budget.host_ram = "700MiB" (...); or ...".
 [[nodiscard]] std::string hint_of(const std::vector<Change>& changes);
+
+// Whether a library says in its own words that a device has no memory for it: CUDA's runtime by its number, cuBLAS and cuDNN that find no room for a
+// handle or a workspace.
+[[nodiscard]] bool says_out_of_memory(const std::exception& error);
+[[noreturn]] void throw_as_out_of_memory(const std::exception& error);
+
+// Calls `work`; what says_out_of_memory() leaves it as c10::OutOfMemoryError, so that it is recovered from as one.
+template <class Work> decltype(auto) telling_out_of_memory(Work&& work) {
+  try {
+    return work();
+  } catch (const std::exception& error) {
+    if (says_out_of_memory(error)) throw_as_out_of_memory(error);
+    throw;
+  }
+}
 
 // Whether `work` goes through under the cap that there is; and its peak above what lives now with up to half of what the
 // machine or cgroup has free, beyond the budget, nothing where that is not enough. What `work` throws otherwise is thrown on.

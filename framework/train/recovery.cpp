@@ -122,7 +122,7 @@ StepResult Recovery::run(const Assembler& assembler, std::span<const FinishedSam
   }
   for (bool again = false;; again = true) {
     try {
-      StepResult result = step_.run(assembler, batch, lr, go_on);
+      StepResult result = telling_out_of_memory([&] { return step_.run(assembler, batch, lr, go_on); });
       ++clean_;
       return result;
     } catch (const c10::OutOfMemoryError& error) {

@@ -6,10 +6,12 @@
 #include <c10/util/Exception.h>
 
 #include <cstdlib>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fakes.hpp"
@@ -72,6 +74,7 @@ class DeepModel : public Model {
   void move_to(at::Device) override {}
   std::int64_t batch_norms(bool) override { return 0; }
   Outputs forward(const Inputs& inputs, Pass& pass) override {
+    if (const auto fail = std::exchange(fails_, {})) fail();
     at::Tensor x = inputs.get("clip");
     for (const auto& kernel : kernels_)
       x = pass.segment("conv", [kernel, &pass](const at::Tensor& in) { return pass.dropout(at::conv3d(in, kernel, {}, 1, 1).relu(), 0.3); }, x);
@@ -79,10 +82,13 @@ class DeepModel : public Model {
     out.set("logits", at::linear(x.mean({2, 3, 4}), fc_));
     return out;
   }
+  // The next forward pass.
+  void fail(std::function<void()> how) { fails_ = std::move(how); }
 
  private:
   std::vector<at::Tensor> kernels_;
   at::Tensor fc_;
+  std::function<void()> fails_;
 };
 
 struct Setup {
@@ -197,6 +203,33 @@ TEST_CASE("whichever allocation of a step fails once, the run is bit for bit the
     CHECK(allocator.counters().live == live);
     REQUIRE(same(setup.weights(), clean.weights()));
   }
+}
+
+// Mistakes caught: a library of a card whose words for "no memory" end the run as a mistake of the plugin, and a real mistake that is tried again.
+TEST_CASE("where a library of a card has no memory and says so in its own words, the step is tried again; another error is not") {
+  const std::vector<std::function<void()>> without_memory{
+      [] { throw c10::AcceleratorError({"f", "f.cpp", 1}, 2, "CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`"); },
+      [] { TORCH_CHECK(false, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"); },
+      [] { TORCH_CHECK(false, "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"); },
+      [] { TORCH_CHECK(false, "CUDA error: out of memory"); },
+  };
+  Setup clean;
+  clean.run(1);
+  for (const auto& fail : without_memory) {
+    Setup setup;
+    setup.model.fail(fail);
+    CHECK(setup.run(1).updated);
+    REQUIRE(setup.said.size() == 1);
+    CHECK(setup.said.front().find("the same once more") != std::string::npos);
+    CHECK(setup.said.front().find('\n') == std::string::npos);
+    CHECK(same(setup.weights(), clean.weights()));
+  }
+  Setup setup;
+  setup.model.fail([] { throw c10::AcceleratorError({"f", "f.cpp", 1}, 209, "CUDA error: no kernel image is available"); });
+  CHECK_THROWS_AS(setup.run(1), c10::AcceleratorError);
+  setup.model.fail([] { TORCH_CHECK(false, "mat1 and mat2 shapes cannot be multiplied"); });
+  CHECK_THROWS_AS(setup.run(1), c10::Error);
+  CHECK(setup.said.empty());
 }
 
 // Mistakes caught: a checkpoint without the ladder, so that a resumed run begins with another microbatch than the one that went on, or returns

@@ -12,7 +12,7 @@ enum class Code : int {
   configuration = 2,  // the pipeline file, an override or a flag is wrong
   plugin = 3,         // a plugin cannot be loaded or broke its contract
   data = 4,           // a sample, a listing or a file of the user's data is bad
-  io = 5,             // the disk or the network failed
+  io = 5,             // the disk, the network or a device failed
   watchdog = 6,       // nothing moved for longer than the deadline
   memory = 7,         // the system gave no memory; what is done can be gone on from
 };
