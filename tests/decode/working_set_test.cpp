@@ -1,49 +1,6 @@
 // What a decoder takes from the heap, counted byte by byte, against what it declares: out() is what admission sets aside, so
 // it must be an upper bound, for every codec, size and way of asking; and not a multiple of it, or nothing would fit.
-#include <malloc.h>
-
-#include <atomic>
-#include <cerrno>
-#include <cstddef>
-
-namespace {
-std::atomic<long> live = 0, most = 0;
-void* taken(void* block) {
-  if (block) {
-    const long now = live += static_cast<long>(malloc_usable_size(block)) + 16;
-    if (now > most) most = now;
-  }
-  return block;
-}
-void given(void* block) {
-  if (block) live -= static_cast<long>(malloc_usable_size(block)) + 16;
-}
-}  // namespace
-
-// The C library's own names behind malloc: this program, and the libraries in it, are counted.
-extern "C" {
-void* __libc_malloc(std::size_t);
-void* __libc_calloc(std::size_t, std::size_t);
-void* __libc_realloc(void*, std::size_t);
-void* __libc_memalign(std::size_t, std::size_t);
-void __libc_free(void*);
-void* malloc(std::size_t bytes) { return taken(__libc_malloc(bytes)); }
-void* calloc(std::size_t count, std::size_t bytes) { return taken(__libc_calloc(count, bytes)); }
-void* realloc(void* block, std::size_t bytes) {
-  given(block);
-  return taken(__libc_realloc(block, bytes));
-}
-void* memalign(std::size_t alignment, std::size_t bytes) { return taken(__libc_memalign(alignment, bytes)); }
-void* aligned_alloc(std::size_t alignment, std::size_t bytes) { return memalign(alignment, bytes); }
-int posix_memalign(void** block, std::size_t alignment, std::size_t bytes) {
-  *block = memalign(alignment, bytes);
-  return *block ? 0 : ENOMEM;
-}
-void free(void* block) {
-  given(block);
-  __libc_free(block);
-}
-}
+#include "tests/support/failing_malloc.hpp"
 
 #include "support.hpp"
 
@@ -66,10 +23,10 @@ double tightness(const std::string& path, const std::string& plugin) {
     const Numbers frames = {0, header.frames / 2, header.frames - 1, 3};
     const auto info = decoder.out(Info::video(4, header.height, header.width, header.rate));
     FakeSample sample;
-    const long before = live;
-    most = before;
+    const long before = FailingMalloc::live();
+    FailingMalloc::reset_peak();
     decoder.decode(sample, path, frames);
-    const auto used = most - before - static_cast<long>(info.bytes());
+    const auto used = FailingMalloc::peak() - before - static_cast<long>(info.bytes());
     if (used > 0) least = std::min(least, static_cast<double>(info.scratch) / static_cast<double>(used));
   }
   return least;

@@ -1,4 +1,4 @@
-// malloc and its kin that fail on demand, for this program and the libraries in it. Included by one source of a program that is compiled
+// malloc and its kin that count and, on demand, fail, for this program and the libraries in it. Included by one source of a program that is compiled
 // with -fno-builtin, as its first header.
 //
 //   {
@@ -6,7 +6,9 @@
 //     work();
 //     failing.fired();
 //   }
-//   FailingMalloc::live();               // bytes that the program holds
+//   FailingMalloc::live();               // bytes that the program holds, with what malloc keeps beside them
+//   FailingMalloc::reset_peak();
+//   FailingMalloc::peak();               // the most that it held since
 #pragma once
 
 #include <malloc.h>
@@ -29,17 +31,22 @@ class FailingMalloc {
   FailingMalloc& operator=(const FailingMalloc&) = delete;
   [[nodiscard]] bool fired() const { return left() == 0; }
   [[nodiscard]] static long live() { return bytes(); }
+  [[nodiscard]] static long peak() { return most(); }
+  static void reset_peak() { most() = live(); }
 
   static bool fails(std::size_t size) { return left() > 0 && size >= least() && --left() == 0; }
   static void* taken(void* block) {
-    if (block) bytes() += static_cast<long>(malloc_usable_size(block));
+    if (!block) return block;
+    const long now = bytes() += size_of(block);
+    if (now > most()) most() = now;
     return block;
   }
   static void given(void* block) {
-    if (block) bytes() -= static_cast<long>(malloc_usable_size(block));
+    if (block) bytes() -= size_of(block);
   }
 
  private:
+  static long size_of(void* block) { return static_cast<long>(malloc_usable_size(block)) + 16; }
   static std::int64_t& left() {
     thread_local std::int64_t count = 0;
     return count;
@@ -49,6 +56,10 @@ class FailingMalloc {
     return bytes;
   }
   static std::atomic<long>& bytes() {
+    static constinit std::atomic<long> all = 0;
+    return all;
+  }
+  static std::atomic<long>& most() {
     static constinit std::atomic<long> all = 0;
     return all;
   }

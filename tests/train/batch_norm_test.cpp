@@ -206,20 +206,6 @@ class Hidden final : public Model {
   std::unique_ptr<Model> model_;
 };
 
-// `factor` times too steep: what an overflow of the loss or of its gradients comes from.
-class LossThatOverflows final : public Loss {
- public:
-  double factor = 1;
-  LossValue operator()(const Outputs& outputs, const Inputs& inputs, const Inputs& host) override {
-    LossValue value = loss_(outputs, inputs, host);
-    value.sum = value.sum * factor;
-    return value;
-  }
-
- private:
-  TinyLoss loss_;
-};
-
 }  // namespace
 
 // Mistakes caught: statistics that move again in the second run, a count of batches that does, groups cut in another place than at their
@@ -353,7 +339,7 @@ TEST_CASE("a step that is skipped, abandoned or given up leaves the statistics a
       };
 
       // fp16: the scale is halved until the gradients are numbers; then the run is the one that began with that scale.
-      LossThatOverflows steep;
+      TinyLoss steep;
       steep.factor = 1e5;
       Net found(make()), known(make());
       Recovery finding(*found.model, steep, found.optimizer, options(Precision::fp16));
@@ -372,7 +358,7 @@ TEST_CASE("a step that is skipped, abandoned or given up leaves the statistics a
 
       // fp32: a batch in the middle whose loss is no number, one in which no label counts, one that is abandoned, one that does not fit.
       Net net(make()), straight(make());
-      LossThatOverflows loss;
+      TinyLoss loss;
       Recovery steps(*net.model, loss, net.optimizer, options(Precision::fp32)), others(*straight.model, loss, straight.optimizer, options(Precision::fp32));
       CHECK(steps.run(net.assembler, batches[0], 0.1).updated);
       const State between = net.state();

@@ -96,12 +96,13 @@ class TinyModel final : public Model {
 // Cross entropy by hand, label -1 does not count.
 class TinyLoss final : public Loss {
  public:
+  double factor = 1;  // times too steep: what an overflow of the loss or of its gradients comes from
   LossValue operator()(const Outputs& outputs, const Inputs& inputs, const Inputs& host) override {
     const at::Tensor log_p = at::log_softmax(outputs.get("logits"), 1);
     const at::Tensor labels = inputs.get("label"), kept = labels.ge(0);
     const at::Tensor picked = log_p.gather(1, labels.clamp_min(0).unsqueeze(1)).squeeze(1);
     LossValue value;
-    value.sum = -(picked * kept).sum();
+    value.sum = -(picked * kept).sum() * factor;
     value.weight = host.get("label").ge(0).sum().item<double>();
     value.scalars = {{"ones", kept.sum()}};
     return value;

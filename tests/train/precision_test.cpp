@@ -21,27 +21,22 @@ using namespace sluice::fakes;
 
 namespace {
 
-// What a loss of fp16 does that is too large for it: its gradient passes the largest number, times `factor`.
-class SteepLoss final : public Loss {
+// Notes in which type it is computed.
+class WatchedLoss final : public Loss {
  public:
-  double factor = 1;
+  TinyLoss loss;
   std::vector<at::ScalarType> seen;  // types of the outputs
   bool under_autocast = false;
   LossValue operator()(const Outputs& outputs, const Inputs& inputs, const Inputs& host) override {
     seen.push_back(outputs.get("logits").scalar_type());
     under_autocast = under_autocast || at::autocast::is_autocast_enabled(at::kCPU);
-    LossValue value = loss_(outputs, inputs, host);
-    value.sum = value.sum * factor;
-    return value;
+    return loss(outputs, inputs, host);
   }
-
- private:
-  TinyLoss loss_;
 };
 
 struct Setup {
   TinyModel model{3, at::kFloat};
-  SteepLoss loss;
+  WatchedLoss loss;
   TinySgd optimizer;
   Assembler assembler{{clip_and_label(4, 6, 6), {{0.5, 0.5, 0.5}, {0.25, 0.25, 0.25}, "auto"}, at::kCPU, false}};
   std::vector<FinishedSample> batch;
@@ -100,7 +95,7 @@ TEST_CASE("a step in bf16 and fp16 has the gradient of fp32 but for rounding") {
 // Mistake caught: an update with infinite gradients; a scale that never falls; statistics or weights that a skipped batch moved.
 TEST_CASE("fp16: an overflow gives no update and halves the scale until it fits, and then the gradient is right") {
   Setup exact(Precision::fp32), setup(Precision::fp16);
-  exact.loss.factor = setup.loss.factor = 1e5;  // 65,536 times that is far beyond the 65,504 of fp16
+  exact.loss.loss.factor = setup.loss.loss.factor = 1e5;  // 65,536 times that is far beyond the 65,504 of fp16
   exact.run();
   const auto before = setup.weights();
   int skipped = 0;
@@ -120,12 +115,12 @@ TEST_CASE("fp16: an overflow gives no update and halves the scale until it fits,
 // Mistake caught: a loss that is no number in any scale halving the scale for ever, with no end to the run.
 TEST_CASE("where no scale helps, an overflow is none") {
   Setup setup(Precision::fp16);
-  setup.loss.factor = std::numeric_limits<double>::infinity();
+  setup.loss.loss.factor = std::numeric_limits<double>::infinity();
   int halved = 0;
   while (setup.run().overflow) REQUIRE(++halved < 40);
   CHECK(halved == 16);
   Setup other(Precision::bf16);
-  other.loss.factor = std::numeric_limits<double>::infinity();
+  other.loss.loss.factor = std::numeric_limits<double>::infinity();
   const auto result = other.run();
   CHECK(!result.updated);
   CHECK(!result.overflow);

@@ -290,31 +290,18 @@ class MovingModel final : public DeepModel {
   at::Tensor moved_ = at::zeros({1});
 };
 
-class SteepLoss final : public Loss {
- public:
-  explicit SteepLoss(double factor) : factor_(factor) {}
-  LossValue operator()(const Outputs& outputs, const Inputs& inputs, const Inputs& host) override {
-    LossValue value = loss_(outputs, inputs, host);
-    value.sum = value.sum * factor_;
-    return value;
-  }
-
- private:
-  TinyLoss loss_;
-  double factor_;
-};
-
 // Steps of a real optimizer, without anybody who tries again.
 struct Real {
   MovingModel model;
-  SteepLoss loss;
+  TinyLoss loss;
   std::unique_ptr<Optimizer> optimizer;
   Assembler assembler{{clip_and_label(frames, 8, 8), {{0.5, 0.5, 0.5}, {0.25, 0.25, 0.25}, "auto"}, at::kCPU, false}};
   std::vector<FinishedSample> batch;
   Step step;
 
   explicit Real(const RealKind& kind)
-      : loss(kind.factor), optimizer(testing::build<OptimizerFactory>(testing::part(kind.optimizer, {}, kind.file), OptimizerContext{})), step(model, loss, *optimizer, options(kind)) {
+      : optimizer(testing::build<OptimizerFactory>(testing::part(kind.optimizer, {}, kind.file), OptimizerContext{})), step(model, loss, *optimizer, options(kind)) {
+    loss.factor = kind.factor;
     KernelRoutes::instance().trust_all(true);
     optimizer->prepare(model.weights());
     for (std::int64_t i = 0; i < 3; ++i) batch.push_back(make_sample(i, make_clip(frames, 8, 8, static_cast<std::uint32_t>(i)), i));
