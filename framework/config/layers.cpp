@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -131,9 +132,8 @@ void apply_plan(Table& merged, const fs::path& file) {
     const Table* table = found ? as_table(found->value) : nullptr;
     return table && find(*table, key);
   };
-  if (!has("batch", "microbatch") || !has("plan", "checkpoint"))
-    throw Error(Code::configuration, fmt::format("this is no whole plan: it lacks {}", has("batch", "microbatch") ? "plan.checkpoint" : "batch.microbatch"),
-                "a run writes a whole one to its plan.toml", file.string());
+  for (const auto& [section, key] : {std::pair("batch", "microbatch"), std::pair("plan", "checkpoint"), std::pair("plan", "offload"), std::pair("plan", "layout")})
+    if (!has(section, key)) throw Error(Code::configuration, fmt::format("this is no whole plan: it lacks {}.{}", section, key), "a run writes a whole one to its plan.toml", file.string());
   merge(merged, std::move(plan));
 }
 

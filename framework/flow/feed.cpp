@@ -41,7 +41,7 @@ struct Checked {
 Checked check_cap(const Dataset& dataset, const Stages& stages, std::uint64_t cap, const Feed::Options& options) {
   Checked checked;
   for (const auto split : {Split::train, Split::val}) {
-    if (dataset.samples(split) == 0) continue;
+    if (dataset.samples(split) == 0 || (split == Split::train && !options.trains)) continue;
     const auto size = options.chunking.on() ? 1 : split == Split::train ? options.batch_size : options.eval_batch_size;  // a chunk comes and goes by itself
     const auto bounds = sample_bounds(dataset, stages, split, cap, size, options.chunking);
     if (options.check_cap && !bounds.runs())

@@ -92,6 +92,7 @@ class Feed {
     Chunking chunking{};           // off: clips go through whole
     std::vector<std::pair<std::string, std::string>> states{};  // Batch::states of the batch before the first
     std::pair<std::uint64_t, std::uint64_t> fail_at{};  // FramePool::fail_at(); for tests of recovery
+    bool trains = true;     // false: its phases evaluate alone, so that a batch of the training need not fit
     bool check_cap = true;  // false only in the test that shows what the check prevents
   };
   // `phase(n)` gives the n-th phase of the run, nothing when the run ends; called from the admission thread, in order.

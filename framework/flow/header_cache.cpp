@@ -81,7 +81,7 @@ FileLook look_at(const std::string& path) {
 
 HeaderCache::HeaderCache(std::filesystem::path file) : file_(std::move(file)) {
   if (file_.empty()) return;
-  const int fd = open(file_.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = open(file_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO is not waited for
   if (fd < 0) return;
   struct stat found {};
   if (fstat(fd, &found) == 0 && S_ISREG(found.st_mode) && static_cast<std::size_t>(found.st_size) >= sizeof(Head)) {

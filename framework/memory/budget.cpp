@@ -35,7 +35,9 @@ Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std
   if (host_ram < budget.smallest) {
     budget.table += line("samples", needs.smallest_samples, needs.what_samples.empty() ? "the least" : "the least: " + needs.what_samples);
     budget.table += line("together", budget.smallest, "");
-    throw BudgetError(budget.smallest, fmt::format("the budget is too small: host_ram is {}, and this pipeline needs {}\n{}", format_bytes(host_ram), format_bytes(budget.smallest), budget.table),
+    const bool alike = format_bytes(host_ram) == format_bytes(budget.smallest);
+    const auto shown = [alike](std::uint64_t bytes) { return alike ? fmt::format("{} bytes", bytes) : format_bytes(bytes); };
+    throw BudgetError(budget.smallest, fmt::format("the budget is too small: host_ram is {}, and this pipeline needs {}\n{}", shown(host_ram), shown(budget.smallest), budget.table),
                       fmt::format("set host_ram = \"{}\" (at least {} bytes), or need less: a smaller batch.size, fewer or smaller frames", bytes_to_write(budget.smallest), budget.smallest),
                       where);
   }
@@ -51,7 +53,7 @@ Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std
   budget.split.samples = budget.samples - budget.split.batches - budget.split.decoders;
   if (budget.split.decoders > 0) budget.table += line("decoders", budget.split.decoders, needs.what_decoders);
   if (budget.split.batches > 0) budget.table += line("batches", budget.split.batches, needs.what_batches);
-  budget.table += line("samples", budget.split.samples, needs.what_samples.empty() ? "" : "the least: " + needs.what_samples);
+  if (budget.split.samples > 0) budget.table += line("samples", budget.split.samples, needs.what_samples.empty() ? "" : "the least, decoders and batches included: " + needs.what_samples);
   if (budget.reuse > 0) budget.table += line("reuse", budget.reuse, "freed tensor memory, kept for the next tensor");
   if (budget.unused > 0) budget.table += line("unused", budget.unused, "");
   budget.table += line("together", host_ram, "");

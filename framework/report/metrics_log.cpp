@@ -69,7 +69,7 @@ MetricsLog::~MetricsLog() {
 }
 
 void MetricsLog::open() {
-  fd_ = ::open(file_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+  fd_ = ::open(file_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);  // a FIFO is not waited for
   if (fd_ < 0) throw Error(Code::io, fmt::format("cannot open the log: {}", std::strerror(errno)), "check the permissions of the folder", file_.string());
 }
 
@@ -82,6 +82,8 @@ void MetricsLog::append(std::int64_t step, const JsonRow& row) {
 
   struct stat before {};
   const bool known = ::fstat(fd_, &before) == 0 && S_ISREG(before.st_mode);
+  if (known && before.st_nlink == 0)
+    throw Error(Code::io, "the log was deleted while the run wrote it, and the run's folder maybe too", "give the command again: with --resume where a checkpoint is left, in a new run.dir else", file_.string());
   std::string_view left = line;
   while (!left.empty()) {
     const auto count = ::write(fd_, left.data(), left.size());

@@ -147,7 +147,7 @@ Error BatchWork::report(const CappedAllocator::Refusal& refusal, const std::vect
   const bool learns = session_.train_assembler != nullptr;
   std::string hint = hint_of(changes);
   if (changes.empty()) hint = learns ? "raise budget.host_ram; the run goes on from its last checkpoint with --resume" : "raise budget.host_ram";
-  else if (learns) hint += ". What was done so far is saved: --resume goes on from it";
+  else if (learns && options_.place().number > 0) hint += ". What was done so far is saved: --resume goes on from it";
   return Error(Code::configuration, fmt::format("out of memory in {}{}", options_.place().text, report_of(refusal)), hint, session_.pipeline.budget.host_ram.place.text());
 }
 

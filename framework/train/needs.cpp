@@ -16,10 +16,12 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
+#include <fmt/format.h>
 
 #include <sluice/error.hpp>
 
 #include "framework/base/bytes.hpp"
+#include "framework/base/strings.hpp"
 #include "framework/memory/process.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/kernel_audit.hpp"
@@ -206,7 +208,7 @@ class Recorder final : public SegmentObserver {
 std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB; }
 
 NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key)
-    : request_(std::move(request)), folder_(std::move(folder)), key_("6 " + std::move(key)), memory_(request_.device) {
+    : request_(std::move(request)), folder_(std::move(folder)), key_("7 " + std::move(key)), memory_(request_.device) {
   if (!recall()) measure_fixed();
   if (const TensorNeeds* smaller = request_.of_smaller) {
     // What passes have left in between is no part of base.
@@ -232,9 +234,14 @@ void NeedsMeter::measure_fixed() {
   if (request_.train) fixed_.gradients = weight_bytes(*request_.model, true);
 }
 
-std::uint64_t NeedsMeter::to_spare() { return free_memory() / 10 * 9; }
+// What libraries take beside the tensors comes on top.
+std::uint64_t NeedsMeter::to_spare() {
+  constexpr std::uint64_t beside = 64 * MiB;
+  const std::uint64_t most = free_memory() / 10 * 9;
+  return most - std::min(most, beside);
+}
 
-// Nothing where memory was short; another failure is thrown on.
+// Nothing where memory was short; with its margin it may be more than `cap` all the same. Another failure is thrown on.
 std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, double clips, const std::function<Weighed()>& pass) {
   if (request_.progress) request_.progress();
   auto& allocator = CappedAllocator::install();
@@ -267,12 +274,17 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, double clips
   if (!weighed) return std::nullopt;
   const auto beside = peak - std::min(peak, weighed->footprint);
   fixed_.runtime = std::max(fixed_.runtime, beside - std::min(beside, fixed_.base));
-  const auto bytes = with_margin(weighed->bytes);
-  return bytes <= cap ? std::optional(bytes) : std::nullopt;
+  return with_margin(weighed->bytes);
 }
 
 // Of a model that names none, the one that the plan makes of it stays known.
 void NeedsMeter::note_segments(const std::vector<std::string>& seen) {
+  const std::string around = std::string(whole_model) + "/";
+  std::vector<std::string> own;
+  for (const auto& path : seen)
+    if (path.starts_with(around)) own.push_back(path.substr(around.size()));
+  if (!own.empty())
+    throw Error(Code::configuration, fmt::format("\"{}\" is the one segment of a model that names none, and this model names its own", whole_model), "write those in plan.checkpoint and plan.offload: " + join(own, ", "));
   if (!seen.empty() || !names_none()) segments_ = seen;
 }
 
@@ -342,6 +354,8 @@ const NeedsMeter::Training* NeedsMeter::known_training(const TrainingPlan& plan)
 
 std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std::uint64_t cap) {
   if (const auto* known = known_training(plan)) return known->bytes <= cap ? std::optional(known->bytes) : std::nullopt;
+  for (const auto& failed : failed_)
+    if (failed.microbatch == plan.microbatch && failed.segments == plan.segments && cap <= failed.bytes) return std::nullopt;
   std::uint64_t stored = 0;
   const auto bytes = measure(cap, work_of(plan.microbatch, plan.segments), [&] {
     Recorder recorder(memory_);
@@ -352,7 +366,13 @@ std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std:
     return weighed;
   });
   if (bytes) trained_.push_back({plan.microbatch, plan.segments, *bytes, stored});
-  return bytes;
+  else if (!plan.segments.offload.any()) failed_.push_back({plan.microbatch, plan.segments, cap, 0});  // an offload may have failed for want of store
+  return bytes && *bytes <= cap ? bytes : std::nullopt;
+}
+
+std::optional<std::uint64_t> NeedsMeter::measured(const TrainingPlan& plan) const {
+  const auto* known = known_training(plan);
+  return known ? std::optional(known->bytes) : std::nullopt;
 }
 
 std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uint64_t cap) {
@@ -376,7 +396,7 @@ std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uin
     return recorder.weighed();
   });
   if (bytes) evaluated_.push_back({clips, *bytes});
-  return bytes;
+  return bytes && *bytes <= cap ? bytes : std::nullopt;
 }
 
 const std::vector<KernelCall>& NeedsMeter::kernels(std::uint64_t cap) {
@@ -411,6 +431,7 @@ void NeedsMeter::follow(const std::vector<std::string>& routed) {
   if (routed == routed_) return;
   routed_ = routed;
   trained_.clear();
+  failed_.clear();
   evaluated_.clear();
   traces_.clear();
   single_traces_.clear();
@@ -438,12 +459,18 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
     return weighed;
   });
   if (bytes && known_training({clips, 1, segments}) == nullptr) trained_.push_back({clips, segments, *bytes, stored});
+  if (bytes && *bytes > cap) return nullptr;
   if (bytes && !one && request_.store > 0 && names_none()) return this->trace(clips, cap, offload);  // as one segment, now that it is known
   return bytes ? &known.emplace(clips, std::move(trace)).first->second : nullptr;
 }
 
 const MemoryModel* NeedsMeter::model(std::uint64_t cap) {
   if (model_) return &*model_;
+  // A start that had nowhere to offload to left passes of a model that names no segments, which is one from here on.
+  if (!traces_.empty() && traces_.front().segments.empty() && request_.store > 0 && names_none()) {
+    traces_.clear();
+    single_traces_.clear();
+  }
   if (traces_.empty()) {
     for (const std::int64_t clips : {2, 3, 1})
       if (trace(clips, cap, false) == nullptr) return nullptr;

@@ -85,6 +85,8 @@ class NeedsMeter {
   // are more than `cap`.
   // Weights, statistics, optimizer state and random numbers are as before.
   [[nodiscard]] std::optional<std::uint64_t> training(const TrainingPlan& plan, std::uint64_t cap);
+  // What training() measured, be it more than its `cap`; nothing where memory was short before the end.
+  [[nodiscard]] std::optional<std::uint64_t> measured(const TrainingPlan& plan) const;
   // Bytes that the offloaded segments of a plan take in host memory, with their margin; of one that training() measured.
   [[nodiscard]] std::uint64_t stored(const TrainingPlan& plan) const;
   [[nodiscard]] std::optional<std::uint64_t> evaluation(std::int64_t clips, std::uint64_t cap);
@@ -148,6 +150,7 @@ class NeedsMeter {
   std::string key_;
   TensorNeeds fixed_;
   std::vector<Training> trained_;
+  std::vector<Training> failed_;  // `bytes`: within which memory was short
   std::vector<Evaluated> evaluated_;
   std::vector<PassTrace> traces_;                  // of two, three and one clip, or none
   std::map<std::int64_t, PassTrace> single_traces_;  // by clips, until those are there

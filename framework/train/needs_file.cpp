@@ -71,9 +71,12 @@ bool NeedsMeter::recall() {
     fixed.parameters = json.at("parameters");
     fixed.gradients = json.at("gradients");
     fixed.optimizer = json.at("optimizer");
-    std::vector<Training> trained;
-    for (const auto& item : json.at("training"))
-      trained.push_back({item.at("microbatch"), {segments_from(item.at("checkpoint")), segments_from(item.at("offload"))}, item.at("bytes"), item.at("stored")});
+    const auto trainings = [&](const char* name) {
+      std::vector<Training> all;
+      for (const auto& item : json.at(name)) all.push_back({item.at("microbatch"), {segments_from(item.at("checkpoint")), segments_from(item.at("offload"))}, item.at("bytes"), item.at("stored")});
+      return all;
+    };
+    std::vector<Training> trained = trainings("training"), failed = trainings("failed");
     std::vector<Evaluated> evaluated;
     for (const auto& item : json.at("evaluation")) evaluated.push_back({item.at("clips"), item.at("bytes")});
     std::vector<PassTrace> traces;
@@ -92,6 +95,7 @@ bool NeedsMeter::recall() {
     beside_pass_ = {json.at("draws"), json.at("norms"), json.at("moves")};
     fixed_ = fixed;
     trained_ = std::move(trained);
+    failed_ = std::move(failed);
     evaluated_ = std::move(evaluated);
     traces_ = std::move(traces);
     offload_traces_ = std::move(offload_traces);
@@ -116,11 +120,13 @@ void NeedsMeter::remember() const {
             {"norms", beside_pass_.norm},
             {"moves", beside_pass_.statistics},
             {"training", Json::array()},
+            {"failed", Json::array()},
             {"evaluation", Json::array()},
             {"traces", Json::array()},
             {"offload_traces", Json::array()}};
-  for (const auto& item : trained_)
-    json["training"].push_back({{"microbatch", item.microbatch}, {"checkpoint", to_json(item.segments.twice)}, {"offload", to_json(item.segments.offload)}, {"bytes", item.bytes}, {"stored", item.stored}});
+  for (const auto& [name, all] : {std::pair("training", &trained_), std::pair("failed", &failed_)})
+    for (const auto& item : *all)
+      json[name].push_back({{"microbatch", item.microbatch}, {"checkpoint", to_json(item.segments.twice)}, {"offload", to_json(item.segments.offload)}, {"bytes", item.bytes}, {"stored", item.stored}});
   for (const auto& call : kernels_) json["kernels"].push_back(call.text());
   for (const auto& item : evaluated_) json["evaluation"].push_back({{"clips", item.clips}, {"bytes", item.bytes}});
   for (const auto& item : traces_) json["traces"].push_back(to_json(item));

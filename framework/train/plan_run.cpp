@@ -80,7 +80,8 @@ void print_segments(const Session& session) {
     const auto most_saved = [&](std::uint64_t blocks) { return planned.needs.activations / blocks * (blocks - 1); };
     fmt::print("segments: the model names none, so it is one{}, and its {} of activations cannot be computed twice piece by piece.\n"
                "  Naming its blocks would allow it: x = pass.segment(\"block1\", ..., x), or sluice::forward(sequential, \"layers\", x, pass); docs/plugins.md\n"
-               "  What it would save: of 4 blocks of like size at most {}, of 8 at most {}, for one of them is there at a time; and a step takes up to a third longer\n",
+               "  What it would save: of 4 blocks of like size at most {}, of 8 at most {}, for one of them is there at a time; less where one is larger, as the first\n"
+               "  often is, and nothing where that one alone makes the peak; and a step takes up to a third longer\n",
                planned.plan.segments.offload.any() ? " (offloaded)" : "", format_bytes(planned.needs.activations), format_bytes(most_saved(4)), format_bytes(most_saved(8)));
     return;
   }
@@ -112,7 +113,8 @@ void print_text(const Session& session) {
   fmt::print("the plan: {}\n", planned.why);
   fmt::print("  {:<14} {} of {} at a time\n", "training", planned.plan.microbatch, counted(static_cast<std::uint64_t>(session.pipeline.batch.size.value), "clip"));
   if (planned.plan.chunk > 0) fmt::print("  {:<14} {} at a time, {} more on each side\n", "frames", planned.plan.chunk, session.chunking.halo);
-  fmt::print("  {:<14} {}\n", "computed twice", text_of(planned.plan.segments.twice));
+  const bool nothing_to_compute = planned.plan.segments.twice.all && planned.segments.empty();
+  fmt::print("  {:<14} {}\n", "computed twice", nothing_to_compute ? "nothing, for the model names no segments" : text_of(planned.plan.segments.twice));
   if (planned.plan.segments.offload.any()) fmt::print("  {:<14} {}\n", "offloaded", text_of(planned.plan.segments.offload));
   if (session.eval_assembler) fmt::print("  {:<14} {} at a time\n", "evaluation", counted(static_cast<std::uint64_t>(planned.plan.eval_microbatch), "clip"));
   fmt::print("  {:<14} {}, batches in flight: {}\n", "data", counted(static_cast<std::uint64_t>(session.workers), "worker"), session.batches_in_flight());

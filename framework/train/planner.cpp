@@ -90,7 +90,11 @@ class Planner {
         by_measured_times_ = found->measured;
         break;
       }
-      not_above = found->found.peak - 1;  // the prediction was too low
+      // The prediction was too low: by what was seen, or by nobody knows how much.
+      const std::uint64_t peak = found->found.peak;
+      const auto seen = meter_.measured(found->found.plan);
+      const std::uint64_t over = seen ? above(*seen, peak) : peak / 32 << attempt;
+      not_above = above(peak, std::max<std::uint64_t>(over, 1));
     }
     out.smallest_needs.runtime = meter_.fixed().runtime;  // the passes after it may have shown more
     out.why = reason(out.plan);
@@ -132,7 +136,7 @@ class Planner {
                   "use pass.dropout(x, p), whose draws follow the sample, for torch::dropout" + hint);
     if (!beside.norm.empty())
       throw Error(Code::configuration, fmt::format("{} takes statistics over the batch and counts as no batch norm, and microbatches of {} would take them over fewer clips", beside.norm, microbatch),
-                  "count it in batch_norms(), so that model.batch_norm decides, or normalise each clip by itself (GroupNorm)" + hint);
+                  "register its module (register_module), or count it in batch_norms(), so that model.batch_norm decides; or normalise each clip by itself (GroupNorm)" + hint);
     throw Error(Code::configuration, fmt::format("the model's {} moves in training and counts as no batch norm, and microbatches of {} would move it more often", beside.statistics, microbatch),
                 "count it in batch_norms(), so that model.batch_norm decides" + hint);
   }
@@ -391,10 +395,14 @@ class Planner {
     check_names("plan.offload", limits_.offload);
   }
   void check_names(const char* key, const SegmentChoice& choice) const {
-    if (choice.mode != Mode::named || meter_.segments().empty()) return;
     const auto& known = meter_.segments();
+    if (choice.mode != Mode::named || (known.empty() && !meter_.names_none())) return;
     for (const auto& name : choice.names) {
       if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+      if (meter_.names_none() && name == whole_model) continue;
+      if (meter_.names_none())
+        throw Error(Code::configuration, fmt::format("{} names {}, and the model names no segments", key, in_quotes(name)),
+                    fmt::format("it is one, [\"{}\"]; naming its blocks (pass.segment, docs/plugins.md) makes more of them", whole_model), choice.place.text());
       const auto near = nearest(name, known, 1);
       throw Error(Code::configuration, fmt::format("{} names {}, and the model has no such segment", key, in_quotes(name)),
                   (near.empty() ? "" : fmt::format("did you mean {}? ", near.front())) + "it has: " + join(known, ", "), choice.place.text());

@@ -13,6 +13,7 @@
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/strings.hpp"
+#include "framework/config/layers.hpp"
 #include "framework/flow/workers.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/device.hpp"
@@ -127,6 +128,7 @@ void Session::build(const Options& options) {
 
   const bool frozen = pipeline.model.batch_norm.mode == BatchNormConfig::Mode::frozen;
   limits_ = plan_limits(pipeline, !options.training || frozen ? 0 : model->batch_norms(false), options.saved_microbatch);
+  if (evaluates) limits_.eval_microbatch = std::min(limits_.eval_microbatch, dataset->samples(Split::val));
   // What predict is given may be fewer videos than a batch, and they need not go together.
   if (options.source && sizes_differ(val_streams)) limits_.eval_microbatch = 1;
   if (options.source) {
@@ -148,12 +150,14 @@ void Session::choose_precision(Reporter& reporter) {
   if (!support.works)
     throw Error(Code::configuration, fmt::format("{} does not compute in {}: {}", device.str(), name_of(arithmetic.precision), support.why), "write run.precision = \"fp32\"", pipeline.run.precision.place.text());
   if (!support.native) reporter.note(support.why);
+  if (pipeline.run.precision.place.layer == plan_layer && arithmetic.reduced()) reporter.note(fmt::format("run.precision = \"{}\" is the plan's ({})", name_of(arithmetic.precision), pipeline.run.precision.place.text()));
 }
 
 Feed::Options Session::feed_options() const {
   Feed::Options options;
   options.workers = workers;
   options.in_flight = pipeline.budget.in_flight.value;
+  options.trains = train_assembler != nullptr;
   options.batch_size = pipeline.batch.size.value;
   options.eval_batch_size = planned.plan.eval_microbatch;
   options.drop_last = pipeline.batch.drop_last.value;

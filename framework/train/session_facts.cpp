@@ -26,8 +26,9 @@ std::string Session::plan_toml() const {
     for (const auto& name : segments.names) names.push_back({name, {}});
     return segments.all ? "true" : names.empty() ? "false" : toml_text(Value{names, {}});
   };
-  std::string text = fmt::format("# {}\n# host_ram = \"{}\"; the least that works: \"{}\"\n# The same plan again: sluice train FILE --plan plan.toml\n", planned.why,
-                                 bytes_to_write(budget.host_ram), bytes_to_write(budget.smallest));
+  std::string text = fmt::format("# {}\n# host_ram = \"{}\"; the least that works: \"{}\"\n# The same plan again: sluice train FILE --plan plan.toml{}\n", planned.why,
+                                 bytes_to_write(budget.host_ram), bytes_to_write(budget.smallest),
+                                 pipeline.budget.device_memory.value > 0 ? fmt::format(" budget.device_memory={}", bytes_to_write(pipeline.budget.device_memory.value)) : std::string());
   text += fmt::format("[run]\nprecision = \"{}\"\n\n[budget]\nworkers = {}\ncompute_threads = {}\n# batches in flight: {}, which follow from the bytes\n\n", name_of(arithmetic.precision), workers, pipeline.budget.compute_threads.value,
                       batches_in_flight());
   text += fmt::format("[batch]\nmicrobatch = {}\n\n", plan.microbatch);
@@ -91,7 +92,7 @@ std::vector<std::pair<std::string, std::string>> Session::facts() const {
       out.emplace_back("learning rate", fmt::format("lr {} x {}/{} = {:.6g}", optimizer->learning_rate(), size, pipeline.optimizer.lr_base_batch.value, scaled_learning_rate()));
   }
   out.emplace_back("memory", fmt::format("{} of host memory, {} of it for samples; the least that works: {}", format_bytes(budget.host_ram), format_bytes(budget.samples),
-                                         format_bytes(budget.smallest)));
+                                         bytes_to_write(budget.smallest)));
   return out;
 }
 

@@ -12,6 +12,7 @@
 #include <sluice/error.hpp>
 
 #include "framework/base/bytes.hpp"
+#include "framework/base/log.hpp"
 #include "framework/base/strings.hpp"
 #include "framework/config/toml.hpp"
 #include "framework/flow/workers.hpp"
@@ -181,7 +182,8 @@ std::string Session::smaller_hint(std::uint64_t room) const {
                      counted(static_cast<std::uint64_t>(group), "clip"));
 }
 
-std::uint64_t Session::budget_bytes() const { return pipeline.budget.host_ram.value != 0 ? pipeline.budget.host_ram.value : free_memory() / 10 * 8; }
+// What this process holds is part of its budget.
+std::uint64_t Session::budget_bytes() const { return pipeline.budget.host_ram.value != 0 ? pipeline.budget.host_ram.value : (free_memory() + resident_bytes()) / 10 * 8; }
 
 // Host memory for activations that wait there, while it is found out what a plan needs; 0: none may.
 std::uint64_t Session::offload_room() const {
@@ -276,7 +278,10 @@ void Session::fit_chunks(const std::vector<std::int64_t>& all, Reporter& reporte
 }
 
 void Session::fit_into_budget(Reporter& reporter, const Options& options) {
-  const std::uint64_t host_ram = budget_bytes();
+  const std::uint64_t host_ram = budget_bytes(), there_is = free_memory() + resident_bytes();
+  // A cgroup of exactly the budget counts a few pages of the kernel too.
+  if (there_is < host_ram / 20 * 19)
+    log::warning("budget.host_ram is {}, and this process can have {} here: the system may end it without a word (sluice doctor says who has the rest)", format_bytes(host_ram), format_bytes(there_is));
   const std::int64_t size = pipeline.batch.size.value;
   const SampleBounds train = train_assembler ? bounds_of(Split::train, size) : SampleBounds{};
   std::map<std::int64_t, SampleNeeds> of_samples;
@@ -326,6 +331,9 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   planned = make_plan(meter, wanted);
   if (meter.passes() > 0) reporter.progress("measuring what the network needs", 1);
   meter.remember();
+  if (const auto& norm = meter.beside_pass().norm; train_assembler && !norm.empty())
+    log::warning("{} takes statistics over the batch and counts as no batch norm: what it holds is neither trained nor saved where its module is not registered (register_module), and an evaluation takes its statistics anew, over "
+                 "as many clips as it gets at once", norm);
   if (chunking.on()) {
     planned.plan.chunk = planned.smallest.chunk = chunking.frames;
     planned.why = fmt::format("clips of up to {} frames, {} at a time and {} more on each side", longest_clip_, chunking.frames, chunking.halo);

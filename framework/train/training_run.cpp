@@ -258,7 +258,7 @@ class TrainingRun {
       if (result.overflow) reporter_.warning(fmt::format("batch {} of epoch {}: the {} is not finite; no update, and the loss is scaled by {} from here on", batch.index, epoch, what, work_.scaler().scale()));
       else reporter_.not_finite(batch.index, epoch, what, first_not_finite());
       if (!result.overflow && ++streak_ >= longest_streak)
-        throw Error(Code::data, fmt::format("the loss was not finite in {} batches in a row", streak_),
+        throw Error(Code::data, fmt::format("the loss or its gradient was not finite in {} batches in a row", streak_),
                     fmt::format("lower optimizer.lr, set optimizer.clip_norm, {}or look at the data: sluice data show", session_.arithmetic.reduced() ? "write run.precision = \"fp32\", " : ""));
     }
     waited_ = computed_ = 0;
@@ -365,7 +365,7 @@ class TrainingRun {
   void refuse_wrong_indices() const {
     if (!watch_) return;
     if (const auto found = watch_->out_of_range(); !found.empty())
-      throw Error(Code::plugin, fmt::format("{}: {}", place(), found), "the operation said nothing, and what it made of it is a wrong number: look at the labels, ids and lengths that reach it (sluice data show)");
+      throw Error(Code::plugin, found, "the operation said nothing, and what it made of it is a wrong number: look at the labels, ids and lengths that reach it (sluice data show)");
   }
 
   // On the way out of an error: every committed step is whole, so it may be kept.

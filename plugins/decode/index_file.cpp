@@ -114,7 +114,10 @@ bool makes_sense(const VideoIndex& index) {
 
 std::optional<VideoIndex> load_index(const std::filesystem::path& folder, const InputFile& file) {
   const auto path = absolute(file.path());
-  std::ifstream in(place_of(folder, path), std::ios::binary | std::ios::ate);
+  const auto place = place_of(folder, path);
+  std::error_code none;
+  if (!std::filesystem::is_regular_file(place, none)) return std::nullopt;
+  std::ifstream in(place, std::ios::binary | std::ios::ate);
   if (!in) return std::nullopt;
   const auto size = static_cast<std::uint64_t>(in.tellg());
   if (size < sizeof(Head) + sizeof(XXH64_hash_t) || size > largest_stored) return std::nullopt;

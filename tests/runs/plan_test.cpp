@@ -330,6 +330,41 @@ TEST_CASE("[plan] pins are honoured or refused") {
   CHECK(wrong.err.starts_with("wrong.toml:3:1: a plan has no 'batch.size'"));
 }
 
+// Catches: measurements of a start without a device that a later one with a device takes for its own, a pinned "whole model" that is measured and
+// remembered for a model with segments of its own, names that nobody has and nobody refuses.
+TEST_CASE("the whole model as a segment: for a model that names none, whatever was measured before; refused where it names some") {
+  const ScratchFolder folder;
+  const OwnCache cache(folder.path());
+  std::string text = synthetic_pipeline;
+  const std::string network = "{ plugin = \"backbone.r3d\", depth = 10, width = 8 }", schedule = "[schedule]\nplugin = \"schedule.cosine\"\nwarmup = 0.1\n";
+  const auto file = write_pipeline(folder.path(), text);
+  text.replace(text.find(network), network.size(), "{ plugin = \"backbone.beside_pass\", segments = false }");
+  text.erase(text.find(schedule), schedule.size());
+  fs::create_directories(folder.path() / "unnamed");
+  const std::string unnamed = write_pipeline(folder.path() / "unnamed", text);
+  const auto without = plan_of(unnamed, folder.path()).json;
+  CHECK(without["segments"].empty());
+  const auto with = plan_of(unnamed, folder.path(), {"budget.device_memory=512MiB"}).json;
+  CHECK(with["plan"]["offload"].empty());
+  CHECK(with["segments"][0]["name"] == "whole model");
+  CHECK(plan_of(unnamed, folder.path(), {"plan.offload=true", "budget.device_memory=512MiB"}).json["plan"]["offload"] == nlohmann::json::array({"whole model"}));
+  CHECK(plan_of(unnamed, folder.path()).json["plan"] == without["plan"]);
+  const auto refusal_of = [&](const std::string& pipeline, const std::string& pin) {
+    const Finished run = run_sluice({"plan", pipeline, pin}, folder.path());
+    CHECK(run.code == 2);
+    return run.err;
+  };
+  CHECK(refusal_of(unnamed, "plan.checkpoint=['stem']").find("plan.checkpoint names 'stem', and the model names no segments") != std::string::npos);
+  const std::string cold = refusal_of(file, "plan.checkpoint=['whole model']");
+  CHECK(cold.find("\"whole model\" is the one segment of a model that names none, and this model names its own") != std::string::npos);
+  CHECK(cold.find("stem, layer1.0, layer2.0") != std::string::npos);
+  const auto named = plan_of(file, folder.path(), {"plan.checkpoint=['stem']"}).json;
+  CHECK(named["plan"]["checkpoint"] == nlohmann::json::array({"stem"}));
+  CHECK(refusal_of(file, "plan.checkpoint=['whole model']").find("the model has no such segment") != std::string::npos);
+  // An evaluation takes no more clips at once than there are.
+  CHECK(plan_of(file, folder.path(), {"eval.microbatch=100000"}).json["plan"]["eval_microbatch"] == 20);
+}
+
 // Catches: workers that push out of the budget what has to be there, a smallest budget that counts threads which need not be, a number
 // that was pinned and is not followed, and workers that change what is learnt.
 TEST_CASE("workers that are left open: one for each core where there is room, one at the smallest budget; a pinned number stays") {

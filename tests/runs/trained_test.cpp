@@ -125,6 +125,26 @@ TEST_CASE("eval says of a checkpoint what the training said of it; predict label
   CHECK(labelled == 5);
 }
 
+// Catches: a number that is named for what a training would need, or leaves out what an evaluation does.
+TEST_CASE("the least budget that a refused eval names is enough for it") {
+  const Trained& trained = trained_once();
+  const std::vector<std::string> large{"batch.size=64", "stage.ffmpeg.size=[96,96]"};
+  const auto eval_in = [&](std::uint64_t bytes) {
+    std::vector<std::string> words{"eval", "budget.host_ram=" + std::to_string(bytes)};
+    words.insert(words.end(), large.begin(), large.end());
+    return trained(words);
+  };
+  const Finished refused = eval_in(64 << 20);
+  CHECK(refused.code == 2);
+  const auto at = refused.err.find("(at least ");
+  REQUIRE(at != std::string::npos);
+  const std::uint64_t least = std::stoull(refused.err.substr(at + 10));
+  const Finished enough = eval_in(least);
+  INFO(enough.err);
+  CHECK(enough.code == 0);
+  CHECK(enough.peak_resident <= least);
+}
+
 // Catches: a batch of the pipeline that is weighed for a single video.
 TEST_CASE("one video is predicted within a budget that holds no batch") {
   const Trained& trained = trained_once();
@@ -138,7 +158,7 @@ TEST_CASE("one video is predicted within a budget that holds no batch") {
   REQUIRE(batch.code == 0);
   const std::uint64_t whole = nlohmann::json::parse(batch.out)["smallest_host_ram"];
   // That budget is too small for such a batch.
-  CHECK(with({"eval", "eval.microbatch=256", "budget.host_ram=" + std::to_string(whole / 2)}).code == 2);
+  CHECK(with({"check", "run.steps=1", "eval.microbatch=256", "budget.host_ram=" + std::to_string(whole / 2)}).code == 2);
   const Finished one = with({"predict", "--json", "eval.microbatch=256", "budget.host_ram=" + std::to_string(whole / 2), "--video", "videos/red/0.mp4"});
   INFO(one.err);
   CHECK(one.code == 0);
