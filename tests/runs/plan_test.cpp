@@ -360,7 +360,7 @@ TEST_CASE("the whole model as a segment: for a model that names none, whatever w
   CHECK(cold.find("stem, layer1.0, layer2.0") != std::string::npos);
   const auto named = plan_of(file, folder.path(), {"plan.checkpoint=['stem']"}).json;
   CHECK(named["plan"]["checkpoint"] == nlohmann::json::array({"stem"}));
-  CHECK(refusal_of(file, "plan.checkpoint=['whole model']").find("the model has no such segment") != std::string::npos);
+  CHECK(refusal_of(file, "plan.checkpoint=['whole model']").find("this model names its own") != std::string::npos);
   // An evaluation takes no more clips at once than there are.
   CHECK(plan_of(file, folder.path(), {"eval.microbatch=100000"}).json["plan"]["eval_microbatch"] == 20);
 }
