@@ -3,8 +3,6 @@
 
 #include <sys/resource.h>
 
-#include <cctype>
-
 #include "tests/runs/synthetic_run.hpp"
 #include "tests/support/memory_cgroup.hpp"
 
@@ -14,11 +12,9 @@ namespace {
 
 // "... at least 190123456 bytes ..."
 std::uint64_t bytes_in(const std::string& text) {
-  const auto end = text.find(" bytes");
-  if (end == std::string::npos) return 0;
-  auto start = end;
-  while (start > 0 && std::isdigit(static_cast<unsigned char>(text[start - 1]))) --start;
-  return start == end ? 0 : std::stoull(text.substr(start, end - start));
+  const std::string before = "at least ";
+  const auto at = text.find(before);
+  return at == std::string::npos ? 0 : std::stoull(text.substr(at + before.size()));
 }
 
 }  // namespace
