@@ -7,6 +7,7 @@
 #include <iterator>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <tuple>
 #include <utility>
 
@@ -156,17 +157,16 @@ std::uint64_t MemoryModel::peak(std::int64_t clips, const Names& checkpointed, c
 
 // By segment, in the unit of kept bytes: all together they are as many as all segments keep.
 std::vector<std::uint64_t> MemoryModel::twice_costs(const Parts& all, std::uint64_t total, const Ways& ways) const {
-  std::vector<double> costs;
-  double sum = 0;
-  for (std::size_t i = 0; i < all.segments.size(); ++i) {
-    const auto known = ways.twice_costs ? ways.twice_costs->find(again_.fewer.segments[i].name) : decltype(ways.twice_costs->end()){};
-    if (!ways.twice_costs || known == ways.twice_costs->end()) break;
-    costs.push_back(known->second);
-    sum += known->second;
-  }
   std::vector<std::uint64_t> out;
-  const bool measured = costs.size() == all.segments.size() && sum > 0;
-  for (std::size_t i = 0; i < all.segments.size(); ++i) out.push_back(measured ? static_cast<std::uint64_t>(costs[i] / sum * static_cast<double>(total)) : all.segments[i].kept);
+  std::vector<double> costs;
+  for (std::size_t i = 0; i < all.segments.size(); ++i) {
+    out.push_back(all.segments[i].kept);
+    if (!ways.twice_costs) continue;
+    if (const auto known = ways.twice_costs->find(again_.fewer.segments[i].name); known != ways.twice_costs->end()) costs.push_back(known->second);
+  }
+  const double sum = std::accumulate(costs.begin(), costs.end(), 0.0);
+  if (costs.size() == out.size() && sum > 0)
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<std::uint64_t>(costs[i] / sum * static_cast<double>(total));
   return out;
 }
 

@@ -31,6 +31,7 @@
 #include "framework/train/offload_store.hpp"
 #include "framework/train/out_of_memory.hpp"
 #include "framework/train/pass.hpp"
+#include "framework/train/pass_recorder.hpp"
 #include "framework/train/step.hpp"
 
 namespace sluice {
@@ -103,105 +104,6 @@ std::uint64_t weight_bytes(Model& model, bool that_learn) {
 constexpr double forward_share = 1.0 / 3;  // of the work of a step
 
 double work_of(std::int64_t clips, const SegmentPlan& segments) { return static_cast<double>(clips) * (segments.twice.any() ? 1 + forward_share : 1); }
-
-// Reads the allocator at every border of a segment. Whatever lies between two of them counts to what came before.
-class Recorder final : public SegmentObserver {
- public:
-  explicit Recorder(const TensorMemory& memory) : memory_(memory), start_(memory.counters().live), start_held_(memory.counters().held) {
-    CappedAllocator::install().reset_peak();
-    if (!memory.in_host()) memory.reset_peak();
-    OffloadStore::instance().reset_peak();
-  }
-
-  void begins(const std::string& path) override {
-    seen_.push_back(path);
-    if (!outermost(path)) return;
-    const auto before = lap();
-    if (!trace_.segments.empty()) trace_.segments.back().forward_peak = std::max(trace_.segments.back().forward_peak, before.peak);
-    SegmentTrace segment;
-    segment.name = path;
-    segment.forward_start = before.live;
-    segment.forward_peak = before.peak;
-    segment.moved = OffloadStore::instance().counters().taken;
-    trace_.segments.push_back(std::move(segment));
-  }
-  void ends(const std::string& path, const std::vector<at::Tensor>& outputs) override {
-    if (!outermost(path)) return;
-    auto& segment = trace_.segments.back();
-    const auto now = lap();
-    segment.forward_peak = std::max(segment.forward_peak, now.peak);
-    segment.forward_end = now.live;
-    segment.moved = OffloadStore::instance().counters().taken - segment.moved;
-    std::set<const void*> storages;
-    for (const auto& output : outputs)
-      if (storages.insert(output.storage().unsafeGetStorageImpl()).second) segment.output += output.storage().nbytes();
-  }
-  void saves_output(const std::string& path) override {
-    if (outermost(path)) of(path).saves_output = true;
-  }
-  void comes_back(const std::string& path) override {
-    if (!outermost(path)) return;
-    backward_peak() = std::max(backward_peak(), lap().peak);
-    in_backward_ = path;
-  }
-  void runs_again(const std::string& path, bool begins) override {
-    if (!outermost(path)) return;
-    const auto now = lap();
-    auto& segment = of(path);
-    if (begins) {
-      backward_peak() = std::max(backward_peak(), now.peak);
-      segment.again_start = now.live;
-    } else {
-      segment.again_peak = now.peak;
-      segment.again_end = now.live;
-      in_backward_ = path;
-    }
-  }
-  // The pass is over.
-  [[nodiscard]] PassTrace finish(std::int64_t clips) {
-    const auto now = lap();
-    backward_peak() = std::max(backward_peak(), now.peak);
-    trace_.clips = clips;
-    trace_.peak = peak_;
-    return trace_;
-  }
-  // Above what lived at the beginning; and all of the tensors' memory, with what was kept for reuse.
-  [[nodiscard]] Weighed weighed() {
-    static_cast<void>(lap());
-    const auto stored = OffloadStore::instance().counters().peak;
-    // Of a card the blocks count that its allocator took from the driver; of the host what lives, for what waits for reuse has its own line.
-    const auto bytes = memory_.in_host() ? peak_ : std::max(peak_, held_ - std::min(held_, start_held_));
-    return {bytes, host_footprint_ + stored, stored};
-  }
-  [[nodiscard]] const std::vector<std::string>& seen() const { return seen_; }
-
- private:
-  struct Lap {
-    std::uint64_t live = 0, peak = 0;
-  };
-  static bool outermost(const std::string& path) { return path.find('/') == std::string::npos; }
-  Lap lap() {
-    const auto now = memory_.counters();
-    host_footprint_ = std::max(host_footprint_, CappedAllocator::install().counters().footprint);
-    memory_.reset_peak();
-    const Lap lap{now.live - std::min(now.live, start_), now.peak - std::min(now.peak, start_)};
-    peak_ = std::max(peak_, lap.peak);
-    held_ = std::max(held_, now.footprint);
-    return lap;
-  }
-  SegmentTrace& of(const std::string& path) {
-    return *std::find_if(trace_.segments.begin(), trace_.segments.end(), [&](const SegmentTrace& segment) { return segment.name == path; });
-  }
-  // Of the part of the backward pass that is going on.
-  std::uint64_t& backward_peak() { return in_backward_.empty() ? trace_.rest_peak : of(in_backward_).backward_peak; }
-
-  const TensorMemory& memory_;
-  std::uint64_t start_, start_held_;
-  std::uint64_t peak_ = 0, held_ = 0, host_footprint_ = 0;
-  PassTrace trace_;
-  std::string in_backward_;
-  std::vector<std::string> seen_;
-};
 
 }  // namespace
 
@@ -358,7 +260,7 @@ std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std:
     if (failed.microbatch == plan.microbatch && failed.segments == plan.segments && cap <= failed.bytes) return std::nullopt;
   std::uint64_t stored = 0;
   const auto bytes = measure(cap, work_of(plan.microbatch, plan.segments), [&] {
-    Recorder recorder(memory_);
+    PassRecorder recorder(memory_);
     train_once(plan.microbatch, plan.segments, recorder);
     const Weighed weighed = recorder.weighed();
     stored = weighed.stored;
@@ -366,7 +268,8 @@ std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std:
     return weighed;
   });
   if (bytes) trained_.push_back({plan.microbatch, plan.segments, *bytes, stored});
-  else if (!plan.segments.offload.any()) failed_.push_back({plan.microbatch, plan.segments, cap, 0});  // an offload may have failed for want of store
+  // What a card, the system or the store lacks today may be there tomorrow.
+  else if (memory_.in_host() && !plan.segments.offload.any() && CappedAllocator::install().last_refusal().at_cap) failed_.push_back({plan.microbatch, plan.segments, cap, 0});
   return bytes && *bytes <= cap ? bytes : std::nullopt;
 }
 
@@ -379,7 +282,7 @@ std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uin
   for (const auto& known : evaluated_)
     if (known.clips == clips) return known.bytes <= cap ? std::optional(known.bytes) : std::nullopt;
   const auto bytes = measure(cap, forward_share * static_cast<double>(clips), [&] {
-    Recorder recorder(memory_);
+    PassRecorder recorder(memory_);
     const at::NoGradGuard no_grad;
     request_.model->set_training(false);
     if (request_.chunking.on()) {
@@ -404,7 +307,7 @@ const std::vector<KernelCall>& NeedsMeter::kernels(std::uint64_t cap) {
   const Assembler& assembler = request_.train ? *request_.train : *request_.eval;
   for (const std::int64_t clips : {2, 1}) {
     const auto measured = measure(cap, forward_share * static_cast<double>(clips), [&] {
-      Recorder recorder(memory_);
+      PassRecorder recorder(memory_);
       const at::NoGradGuard no_grad;
       request_.model->set_training(request_.train != nullptr);
       if (request_.chunking.on()) {
@@ -450,7 +353,7 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
   else every.all = true;
   std::uint64_t stored = 0;
   const auto bytes = measure(cap, work_of(clips, segments), [&] {
-    Recorder recorder(memory_);
+    PassRecorder recorder(memory_);
     train_once(clips, segments, recorder);
     trace = recorder.finish(clips);
     const Weighed weighed = recorder.weighed();

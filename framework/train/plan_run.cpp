@@ -76,7 +76,7 @@ void print_segments(const Session& session) {
   const Planned& planned = session.planned;
   if (!planned.model) return;
   const auto names = planned.model->segments();
-  if (names.empty() || names.front() == whole_model) {
+  if (!planned.names_segments()) {
     const auto most_saved = [&](std::uint64_t blocks) { return planned.needs.activations / blocks * (blocks - 1); };
     fmt::print("segments: the model names none, so it is one{}, and its {} of activations cannot be computed twice piece by piece.\n"
                "  Naming its blocks would allow it: x = pass.segment(\"block1\", ..., x), or sluice::forward(sequential, \"layers\", x, pass); docs/plugins.md\n"
@@ -113,7 +113,7 @@ void print_text(const Session& session) {
   fmt::print("the plan: {}\n", planned.why);
   fmt::print("  {:<14} {} of {} at a time\n", "training", planned.plan.microbatch, counted(static_cast<std::uint64_t>(session.pipeline.batch.size.value), "clip"));
   if (planned.plan.chunk > 0) fmt::print("  {:<14} {} at a time, {} more on each side\n", "frames", planned.plan.chunk, session.chunking.halo);
-  const bool nothing_to_compute = planned.plan.segments.twice.all && planned.segments.empty();
+  const bool nothing_to_compute = planned.plan.segments.twice.all && !planned.names_segments();
   fmt::print("  {:<14} {}\n", "computed twice", nothing_to_compute ? "nothing, for the model names no segments" : text_of(planned.plan.segments.twice));
   if (planned.plan.segments.offload.any()) fmt::print("  {:<14} {}\n", "offloaded", text_of(planned.plan.segments.offload));
   if (session.eval_assembler) fmt::print("  {:<14} {} at a time\n", "evaluation", counted(static_cast<std::uint64_t>(planned.plan.eval_microbatch), "clip"));

@@ -48,7 +48,8 @@ struct Planned {
   std::string why;             // in words
   PlanLimits limits{};         // with what the first pass showed
   std::string whole_because{};  // where what the model does beside its Pass keeps the batch whole
-  std::vector<std::string> segments{};  // of the model, by path
+  std::vector<std::string> segments{};  // of the model, by path; whole_model where it names none and may be offloaded
+  [[nodiscard]] bool names_segments() const { return !segments.empty() && segments.front() != whole_model; }
   int probe_passes = 0;       // that were measured for it, at this start
   double probe_steps = 0;     // the work of these, in steps of the whole batch
   std::optional<MemoryModel> model{};  // where there was something to choose

@@ -240,6 +240,10 @@ void Session::cut_clips(std::int64_t frames) {
 }
 
 void Session::fit(Reporter& reporter, const Options& options) {
+  const std::uint64_t host_ram = budget_bytes(), there_is = free_memory() + resident_bytes();
+  // A cgroup of exactly the budget counts a few pages of the kernel too.
+  if (there_is < host_ram / 20 * 19)
+    log::warning("budget.host_ram is {}, and this process can have {} here: the system may end it without a word (sluice doctor says who has the rest)", format_bytes(host_ram), format_bytes(there_is));
   for (const Split split : {Split::train, Split::val})
     if (model->temporal_radius() && (split == Split::train ? train_assembler : eval_assembler)) longest_clip_ = std::max(longest_clip_, longest_clip(*dataset, stages, split));
   const auto all = chunks_to_try(*model, pipeline.plan.chunk, options.saved_chunk, longest_clip_);
@@ -278,10 +282,7 @@ void Session::fit_chunks(const std::vector<std::int64_t>& all, Reporter& reporte
 }
 
 void Session::fit_into_budget(Reporter& reporter, const Options& options) {
-  const std::uint64_t host_ram = budget_bytes(), there_is = free_memory() + resident_bytes();
-  // A cgroup of exactly the budget counts a few pages of the kernel too.
-  if (there_is < host_ram / 20 * 19)
-    log::warning("budget.host_ram is {}, and this process can have {} here: the system may end it without a word (sluice doctor says who has the rest)", format_bytes(host_ram), format_bytes(there_is));
+  const std::uint64_t host_ram = budget_bytes();
   const std::int64_t size = pipeline.batch.size.value;
   const SampleBounds train = train_assembler ? bounds_of(Split::train, size) : SampleBounds{};
   std::map<std::int64_t, SampleNeeds> of_samples;

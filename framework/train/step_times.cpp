@@ -16,6 +16,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr double a_day = 24 * 60 * 60;  // seconds; no segment takes as long
+
 std::filesystem::path file_of(const std::filesystem::path& folder, const std::string& key) { return folder / ("times-" + hash_of(key) + ".json"); }
 
 Json to_json(const std::map<std::int64_t, double>& times) {
@@ -41,7 +43,8 @@ StepTimes::StepTimes(std::filesystem::path folder, std::string key) : folder_(st
     auto plain = from_json(json.at("plain"));
     again_ = from_json(json.at("again"));
     moved_ = from_json(json.at("moved"));
-    segments_ = json.at("segments").get<std::map<std::string, double, std::less<>>>();
+    auto segments = json.at("segments").get<std::map<std::string, double, std::less<>>>();
+    if (std::all_of(segments.begin(), segments.end(), [](const auto& item) { return item.second > 0 && item.second < a_day; })) segments_ = std::move(segments);
     plain_ = std::move(plain);
   } catch (const std::exception&) {
   }

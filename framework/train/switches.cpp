@@ -95,7 +95,7 @@ class Finder {
   // Every activation where it is, all computed twice, all offloaded.
   void segments() {
     const auto& known = session_.planned.segments;
-    const bool named = !known.empty() && known.front() != whole_model;
+    const bool named = session_.planned.names_segments();
     if (!named) leave_out("plan.checkpoint", "the model names no segments");
     if (known.empty()) return;
     const auto outermost = std::count_if(known.begin(), known.end(), [](const std::string& path) { return path.find('/') == std::string::npos; });

@@ -24,12 +24,12 @@ int count_of(const std::string& text, const std::string& what) {
   return count;
 }
 
-// By step, the largest difference of two runs' losses so far, in parts of the loss.
-std::vector<double> losses_apart(const fs::path& one, const fs::path& other) {
+// The largest difference of two runs' losses, in parts of the loss.
+double losses_apart(const fs::path& one, const fs::path& other) {
   const auto rows = rows_of(one, "step"), others = rows_of(other, "step");
   REQUIRE(rows.size() == others.size());
-  std::vector<double> most;
-  for (std::size_t i = 0; i < rows.size(); ++i) most.push_back(std::max(most.empty() ? 0 : most.back(), std::abs(rows[i]["loss"].get<double>() - others[i]["loss"].get<double>()) / others[i]["loss"].get<double>()));
+  double most = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) most = std::max(most, std::abs(rows[i]["loss"].get<double>() - others[i]["loss"].get<double>()) / others[i]["loss"].get<double>());
   return most;
 }
 
@@ -57,6 +57,7 @@ TEST_CASE("a budget that is cut by 40 % in mid-run and restored: two failed step
   std::string text = synthetic_pipeline;
   const auto replace = [&](const std::string& from, const std::string& to) { text.replace(text.find(from), from.size(), to); };
   replace("epochs = 3", "steps = 32");
+  replace("lr = 0.003", "lr = 0.0003");  // so that rounding stays rounding: with ten times that, 4e-8 grows to a twentieth of the loss
   replace("compute_threads = 2", "compute_threads = 1");
   replace("[loss]", "batch_norm = \"frozen\"\n[loss]");
   replace("\"synthetic.clip\"", "\"synthetic.clip\"\nsize = [52, 52]");
@@ -98,17 +99,12 @@ TEST_CASE("a budget that is cut by 40 % in mid-run and restored: two failed step
   CHECK(changes[0]["microbatch"].get<int>() < planned);
   CHECK(changes[1]["step"] == 26);
   CHECK(changes[1]["microbatch"] == planned);
-  // Rounding grows from step to step, and where the loss is near nothing a part of it is much. So the measure is a run that was planned with the smaller
-  // microbatch from its first step on: at no step is the run that was cut further from the one that was left alone. A lost or doubled update is, at once.
-  const int smaller = changes[0]["microbatch"];
-  train("smaller", {budget, fmt::format("batch.microbatch={}", smaller)});
-  const auto apart = losses_apart(run, folder.path() / "alone"), by_rounding = losses_apart(folder.path() / "smaller", folder.path() / "alone");
-  for (std::size_t i = 0; i < apart.size(); ++i) {
-    CAPTURE(i);
-    CHECK(apart[i] <= by_rounding[i]);
-  }
-  CHECK(by_rounding[9] < 1e-3);  // or nothing would be seen
-  MESSAGE(failed, " failed steps, ", smaller, " at a time instead of ", planned, " until step 26, losses off by at most ", apart[9], " until step 10 and ", apart.back(), " at all; with ", smaller, " from the start ", by_rounding[9], " and ", by_rounding.back());
+  const auto apart = losses_apart(run, folder.path() / "alone");
+  CHECK(apart < 1e-3);
+  // Planted: a rate that is a thirtieth off, as much as one lost update of 32.
+  train("slower", {budget, "optimizer.lr=0.00029"});
+  CHECK(losses_apart(folder.path() / "slower", folder.path() / "alone") > 1e-3);
+  MESSAGE(failed, " failed steps, ", changes[0]["microbatch"].get<int>(), " at a time instead of ", planned, " until step 26, losses off by at most ", apart);
 
   auto command = cut;
   command.insert(command.begin(), {"train", file});
@@ -147,7 +143,7 @@ TEST_CASE("chunks that were made smaller for want of memory are those of the pla
   CHECK(changes[1]["step"] == 26);
   CHECK(changes[1]["chunk"] == 64);
   CHECK(says(run.finished.err, "step 26: 20 steps went well with 32 frames at a time: as planned again, 64"));
-  CHECK(losses_apart(run.run, alone.run).back() < 1e-3);
+  CHECK(losses_apart(run.run, alone.run) < 1e-3);
 
   std::vector<std::string> command{"train", file};
   command.insert(command.end(), cut.begin(), cut.end());

@@ -159,6 +159,8 @@ TEST_CASE("one video is predicted within a budget that holds no batch") {
   const std::uint64_t whole = nlohmann::json::parse(batch.out)["smallest_host_ram"];
   // That budget is too small for such a batch.
   CHECK(with({"check", "run.steps=1", "eval.microbatch=256", "budget.host_ram=" + std::to_string(whole / 2)}).code == 2);
+  // An evaluation takes no more at once than there is to evaluate.
+  CHECK(with({"eval", "eval.microbatch=256", "budget.host_ram=" + std::to_string(whole / 2)}).code == 0);
   const Finished one = with({"predict", "--json", "eval.microbatch=256", "budget.host_ram=" + std::to_string(whole / 2), "--video", "videos/red/0.mp4"});
   INFO(one.err);
   CHECK(one.code == 0);

@@ -3,6 +3,7 @@
 #include "framework/train/planner.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -29,6 +30,7 @@
 #include "framework/train/pass.hpp"
 #include "framework/train/step.hpp"
 #include "framework/train/threads.hpp"
+#include "tests/support/scratch_folder.hpp"
 
 using namespace sluice;
 using namespace sluice::fakes;
@@ -131,13 +133,13 @@ struct Bench {
     REQUIRE(first.model(GiB));
   }
   // `store`: bytes that may be offloaded while it measures.
-  NeedsMeter meter(std::uint64_t store = 0) {
+  NeedsMeter meter(std::uint64_t store = 0, const std::filesystem::path& folder = {}) {
     NeedsRequest request;
     request.store = store;
     request.model = &model, request.loss = &loss, request.optimizer = &optimizer;
     request.train = request.eval = &assembler;
     request.batch_size = batch_size, request.classes = 3, request.one_pass = limits.one_pass();
-    return {std::move(request), {}, ""};
+    return {std::move(request), folder, ""};
   }
 
   static constexpr std::uint64_t reserve = 8 * MiB;
@@ -445,6 +447,21 @@ TEST_CASE("where the times of segments are known, the plan computes those twice 
     quicker += seconds_of(by_times) < seconds_of(by_bytes);
   }
   CHECK(quicker > 3);
+}
+
+// Mistakes caught: a pass that does not fit and is tried at every start, one that is never tried again though there is more memory.
+TEST_CASE("what did not fit is remembered, and tried with more memory alone") {
+  const sluice::testing::ScratchFolder folder;
+  Bench bench(networks()[2]);
+  const TrainingPlan plan{batch_size, 1, {}};
+  auto first = bench.meter(0, folder.path());
+  CHECK_FALSE(first.training(plan, MiB));
+  first.remember();
+  auto later = bench.meter(0, folder.path());
+  CHECK_FALSE(later.training(plan, MiB));
+  CHECK(later.passes() == 0);
+  CHECK(later.training(plan, GiB));
+  CHECK(later.passes() == 1);
 }
 
 // Planted defects: a plan that takes more than it was promised, and one that is slower than need be, have to be seen.

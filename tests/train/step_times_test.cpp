@@ -27,6 +27,12 @@ TEST_CASE("step times come back for the same key alone") {
   CHECK(again.segments().size() == 2);
   CHECK(again.segments().at("stem") == doctest::Approx(0.03));
   CHECK_FALSE(again.plain(8));
+  // Seconds that no segment takes: a damaged file, in which bytes count again.
+  StepTimes damaged(folder.path(), "damaged");
+  damaged.add(4, {}, 0.5);
+  damaged.add_segments({{"stem", 1e308}, {"layer1", 0.01}});
+  damaged.remember();
+  CHECK(StepTimes(folder.path(), "damaged").segments().empty());
   CHECK_FALSE(StepTimes(folder.path(), "other key").plain(4));
   CHECK_FALSE(StepTimes({}, "key").plain(4));
   for (const auto& entry : std::filesystem::directory_iterator(folder.path())) std::filesystem::resize_file(entry.path(), 20);
