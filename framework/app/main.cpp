@@ -12,7 +12,9 @@
 #include <sluice/manifest.hpp>
 
 #include "framework/app/verbs.hpp"
+#include "framework/base/afresh.hpp"
 #include "framework/base/strings.hpp"
+#include "framework/train/entry.hpp"
 
 namespace {
 
@@ -98,7 +100,11 @@ int main(int argc, char** argv) {
   hold_standard_files();
   std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is a write that fails, as a full disk is
   try {
-    const int code = run(argc, argv);
+    int code = run(argc, argv);
+    if (code == starts_afresh) {
+      begin_afresh(argv);
+      code = run(argc, argv);
+    }
     const bool flushed = std::fflush(stdout) == 0;
     if (flushed && std::ferror(stdout) == 0) return code;
     std::fprintf(stderr, "error: standard output cannot be written\n");

@@ -15,6 +15,8 @@
 
 #include <sluice/error.hpp>
 
+#include "framework/base/afresh.hpp"
+
 namespace sluice::log {
 namespace {
 
@@ -42,6 +44,7 @@ void to_standard_error(Level level, std::string_view line) {
   if (level == Level::warning) out += coloured ? "\033[33mwarning:\033[0m " : "warning: ";
   if (level == Level::error) out += coloured ? "\033[31merror:\033[0m " : "error: ";
   out += line;
+  if (was_said(out)) return;
   out += '\n';
   std::fwrite(out.data(), 1, out.size(), stderr);
 }

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "framework/base/afresh.hpp"
 #include "framework/base/strings.hpp"
 
 namespace sluice {
@@ -139,6 +140,7 @@ void Console::print(std::string_view text) {
 }
 
 void Console::print_also_when_quiet(std::string_view text) {
+  if (was_said(text)) return;
   const std::lock_guard lock(mutex_);
   if (gone_) return;
   std::string out;
@@ -149,6 +151,7 @@ void Console::print_also_when_quiet(std::string_view text) {
 }
 
 void Console::print_error(std::string_view text) {
+  if (was_said(text)) return;
   const std::lock_guard lock(mutex_);
   if (!shown_.empty() && !gone_) write(fd_, erase_line);
   write(STDERR_FILENO, lines_of(text));

@@ -6,6 +6,7 @@
 #include <sluice/error.hpp>
 #include <sluice/torch/fingerprint.hpp>
 
+#include "framework/base/afresh.hpp"
 #include "framework/memory/process.hpp"
 #include "framework/train/capped_allocator.hpp"
 #include "framework/train/device.hpp"
@@ -58,6 +59,8 @@ extern "C" {
   sluice::Housekeeping housekeeping({.watchdog_seconds = request.pipeline->run.watchdog.value, .tick = [&reporter] { reporter.tick(); }});
   try {
     return sluice::on_device([] { return sluice::DeviceUse{}; }, [&] { return dispatch(request, housekeeping, reporter); });
+  } catch (const sluice::StartAfresh&) {
+    return housekeeping.stop_requested() ? housekeeping.exit_code() : sluice::starts_afresh;
   } catch (const c10::OutOfMemoryError& error) {
     throw sluice::Error(sluice::Code::configuration, error.what_without_backtrace(), "raise budget.host_ram, or use a smaller microbatch");
   } catch (const c10::Error& error) {

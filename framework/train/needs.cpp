@@ -110,22 +110,30 @@ double work_of(std::int64_t clips, const SegmentPlan& segments) { return static_
 std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB; }
 
 NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key)
-    : request_(std::move(request)), folder_(std::move(folder)), key_("7 " + std::move(key)), memory_(request_.device) {
+    : request_(std::move(request)), folder_(std::move(folder)), key_("8 " + std::move(key)), memory_(request_.device) {
   if (!recall()) measure_fixed();
+  else if (request_.after_probing) measure_base();  // that one read headers, and built what it measured
   if (const TensorNeeds* smaller = request_.of_smaller) {
     // What passes have left in between is no part of base.
-    fixed_.runtime = std::max(smaller->runtime, fixed_.base + fixed_.runtime - std::min(fixed_.base + fixed_.runtime, smaller->base));
+    const auto count_from_there = [&](std::uint64_t& runtime) { runtime = fixed_.base + runtime - std::min(fixed_.base + runtime, smaller->base); };
+    for (auto& known : trained_) count_from_there(known.runtime);
+    for (auto& known : evaluated_) count_from_there(known.runtime);
+    kept_ = smaller->runtime;
     fixed_.base = smaller->base;
   }
 }
 
-void NeedsMeter::measure_fixed() {
+void NeedsMeter::measure_base() {
   auto& allocator = CappedAllocator::install();
   allocator.trim();
   malloc_trim(0);  // what reading headers and building left free
-  const auto now = allocator.counters();
   const auto resident = resident_bytes();
-  fixed_.base = resident - std::min(resident, now.live);
+  fixed_.base = resident - std::min(resident, allocator.counters().live);
+}
+
+void NeedsMeter::measure_fixed() {
+  measure_base();
+  const auto now = CappedAllocator::install().counters();
   if (memory_.in_host()) {
     fixed_.parameters = now.of(Account::parameters);
     fixed_.optimizer = now.of(Account::optimizer);
@@ -175,8 +183,41 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, double clips
   store.trim();
   if (!weighed) return std::nullopt;
   const auto beside = peak - std::min(peak, weighed->footprint);
-  fixed_.runtime = std::max(fixed_.runtime, beside - std::min(beside, fixed_.base));
+  kept_ = std::max(kept_, beside - std::min(beside, fixed_.base));
   return with_margin(weighed->bytes);
+}
+
+std::uint64_t NeedsMeter::foreseen_runtime(std::int64_t microbatch) const {
+  if (const auto same = foreseen_.find(microbatch); same != foreseen_.end()) return same->second;
+  std::uint64_t most = 0;
+  for (const auto& [clips, bytes] : foreseen_) most = std::max(most, bytes);
+  return most;
+}
+
+std::uint64_t NeedsMeter::runtime(const TrainingPlan& plan) const {
+  std::uint64_t most = kept_;
+  bool foreseen = false;
+  const auto add = [&](const auto* known) { known ? most = std::max(most, known->runtime) : foreseen = true; };
+  if (request_.train) {
+    TrainingPlan rest = plan;
+    rest.microbatch = 1;
+    add(known_training(plan));
+    add(known_training(rest));
+  }
+  if (request_.eval) {
+    add(known_evaluation(plan.eval_microbatch));
+    add(known_evaluation(1));
+  }
+  return foreseen ? std::max(most, foreseen_runtime(plan.microbatch)) : most;
+}
+
+bool NeedsMeter::has_failed(std::int64_t microbatch, const SegmentPlan& segments, std::uint64_t cap) const {
+  return std::any_of(failed_.begin(), failed_.end(), [&](const Training& failed) { return failed.microbatch == microbatch && failed.segments == segments && cap <= failed.bytes; });
+}
+
+// What a card, the system or the store lacks today may be there tomorrow.
+void NeedsMeter::note_failure(std::int64_t microbatch, const SegmentPlan& segments, std::uint64_t cap) {
+  if (memory_.in_host() && !segments.offload.any() && CappedAllocator::install().last_refusal().at_cap) failed_.push_back({microbatch, segments, cap, 0});
 }
 
 // Of a model that names none, the one that the plan makes of it stays known.
@@ -254,10 +295,14 @@ const NeedsMeter::Training* NeedsMeter::known_training(const TrainingPlan& plan)
   return nullptr;
 }
 
+const NeedsMeter::Evaluated* NeedsMeter::known_evaluation(std::int64_t clips) const {
+  const auto known = std::find_if(evaluated_.begin(), evaluated_.end(), [clips](const Evaluated& one) { return one.clips == clips; });
+  return known == evaluated_.end() ? nullptr : &*known;
+}
+
 std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std::uint64_t cap) {
   if (const auto* known = known_training(plan)) return known->bytes <= cap ? std::optional(known->bytes) : std::nullopt;
-  for (const auto& failed : failed_)
-    if (failed.microbatch == plan.microbatch && failed.segments == plan.segments && cap <= failed.bytes) return std::nullopt;
+  if (has_failed(plan.microbatch, plan.segments, cap)) return std::nullopt;
   std::uint64_t stored = 0;
   const auto bytes = measure(cap, work_of(plan.microbatch, plan.segments), [&] {
     PassRecorder recorder(memory_);
@@ -267,9 +312,8 @@ std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std:
     note_segments(recorder.seen());
     return weighed;
   });
-  if (bytes) trained_.push_back({plan.microbatch, plan.segments, *bytes, stored});
-  // What a card, the system or the store lacks today may be there tomorrow.
-  else if (memory_.in_host() && !plan.segments.offload.any() && CappedAllocator::install().last_refusal().at_cap) failed_.push_back({plan.microbatch, plan.segments, cap, 0});
+  if (bytes) trained_.push_back({plan.microbatch, plan.segments, *bytes, stored, kept_, probed_here_});
+  else note_failure(plan.microbatch, plan.segments, cap);
   return bytes && *bytes <= cap ? bytes : std::nullopt;
 }
 
@@ -279,8 +323,7 @@ std::optional<std::uint64_t> NeedsMeter::measured(const TrainingPlan& plan) cons
 }
 
 std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uint64_t cap) {
-  for (const auto& known : evaluated_)
-    if (known.clips == clips) return known.bytes <= cap ? std::optional(known.bytes) : std::nullopt;
+  if (const auto* known = known_evaluation(clips)) return known->bytes <= cap ? std::optional(known->bytes) : std::nullopt;
   const auto bytes = measure(cap, forward_share * static_cast<double>(clips), [&] {
     PassRecorder recorder(memory_);
     const at::NoGradGuard no_grad;
@@ -298,7 +341,7 @@ std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uin
     if (request_.loss) LossOfZeros(*request_.loss)(outputs, microbatch.inputs, microbatch.host);
     return recorder.weighed();
   });
-  if (bytes) evaluated_.push_back({clips, *bytes});
+  if (bytes) evaluated_.push_back({clips, *bytes, kept_, probed_here_});
   return bytes && *bytes <= cap ? bytes : std::nullopt;
 }
 
@@ -337,13 +380,13 @@ void NeedsMeter::follow(const std::vector<std::string>& routed) {
   failed_.clear();
   evaluated_.clear();
   traces_.clear();
-  single_traces_.clear();
   offload_traces_.clear();
+  foreseen_.clear();
   model_.reset();
 }
 
 const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool offload) {
-  auto& known = offload ? offload_traces_ : single_traces_;
+  auto& known = offload ? offload_traces_ : traces_;
   if (const auto found = known.find(clips); found != known.end()) return &found->second;
   PassTrace trace;
   const bool one = request_.store > 0 && names_none();
@@ -351,6 +394,7 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
   Segments& every = offload ? segments.offload : segments.twice;
   if (one) every.names.emplace(whole_model);
   else every.all = true;
+  if (has_failed(clips, segments, cap)) return nullptr;
   std::uint64_t stored = 0;
   const auto bytes = measure(cap, work_of(clips, segments), [&] {
     PassRecorder recorder(memory_);
@@ -361,7 +405,10 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
     note_segments(recorder.seen());
     return weighed;
   });
-  if (bytes && known_training({clips, 1, segments}) == nullptr) trained_.push_back({clips, segments, *bytes, stored});
+  if (!bytes) note_failure(clips, segments, cap);
+  if (bytes && known_training({clips, 1, segments}) == nullptr) trained_.push_back({clips, segments, *bytes, stored, kept_, probed_here_ && clips == 1});
+  if (bytes) foreseen_[clips] = kept_;
+  probed_here_ = true;
   if (bytes && *bytes > cap) return nullptr;
   if (bytes && !one && request_.store > 0 && names_none()) return this->trace(clips, cap, offload);  // as one segment, now that it is known
   return bytes ? &known.emplace(clips, std::move(trace)).first->second : nullptr;
@@ -370,18 +417,13 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
 const MemoryModel* NeedsMeter::model(std::uint64_t cap) {
   if (model_) return &*model_;
   // A start that had nowhere to offload to left passes of a model that names no segments, which is one from here on.
-  if (!traces_.empty() && traces_.front().segments.empty() && request_.store > 0 && names_none()) {
-    traces_.clear();
-    single_traces_.clear();
-  }
-  if (traces_.empty()) {
-    for (const std::int64_t clips : {2, 3, 1})
-      if (trace(clips, cap, false) == nullptr) return nullptr;
-    traces_ = {single_traces_.at(2), single_traces_.at(3), single_traces_.at(1)};
-  }
-  model_.emplace(traces_.at(0), traces_.at(1), traces_.size() > 2 ? std::optional(traces_[2]) : std::nullopt);
+  if (!traces_.empty() && traces_.begin()->second.segments.empty() && request_.store > 0 && names_none()) traces_.clear();
+  // One clip first: what the libraries keep of it alone is what the smallest plan needs.
+  for (const std::int64_t clips : {1, 2, 3})
+    if (trace(clips, cap, false) == nullptr) return nullptr;
+  model_.emplace(traces_.at(2), traces_.at(3), traces_.at(1));
   if (request_.store == 0) return &*model_;
-  for (const std::int64_t clips : {2, 3, 1})
+  for (const std::int64_t clips : {1, 2, 3})
     if (trace(clips, cap, true) == nullptr) return &*model_;
   model_->learn_offload(offload_traces_.at(2), offload_traces_.at(3), offload_traces_.at(1));
   return &*model_;

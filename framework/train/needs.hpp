@@ -70,6 +70,8 @@ struct NeedsRequest {
   // Of smaller passes of the same session, measured before: base counts from there, and the libraries keep no less.
   const TensorNeeds* of_smaller = nullptr;
   std::uint64_t store = 0;           // host memory that offloaded activations may take meanwhile; 0: nothing is offloaded
+  bool may_start_afresh = false;     // what other passes than the plan's leave in the libraries need not be there
+  bool after_probing = false;        // the process before this one measured the small passes, and this one took its place
   std::function<void()> progress{};  // before each pass
 };
 
@@ -78,8 +80,15 @@ class NeedsMeter {
   // A file for each key in `folder`; an empty folder keeps nothing. What cannot be read or written is as if it were not there.
   NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key);
 
-  // All but the activations; `runtime` is the most that a pass has shown so far.
+  // All but the activations and what the libraries keep.
   [[nodiscard]] const TensorNeeds& fixed() const { return fixed_; }
+  // What the libraries keep beside the tensors in a run of microbatches of that many clips; 0: an evaluation alone. From the small passes: the same
+  // whatever was measured since, so that one file gives one plan.
+  [[nodiscard]] std::uint64_t foreseen_runtime(std::int64_t microbatch) const;
+  // In a run by this plan, in this process: as was seen where its passes were measured, and no less than what has been left here.
+  [[nodiscard]] std::uint64_t runtime(const TrainingPlan& plan) const;
+  // Whether the small passes that a plan is chosen by were measured in this process, whose libraries keep something of each.
+  [[nodiscard]] bool probed_here() const { return probed_here_; }
 
   // Bytes above parameters and optimizer, gradients among them, at the peak of a microbatch, with their margin; nothing where they
   // are more than `cap`.
@@ -117,7 +126,8 @@ class NeedsMeter {
   [[nodiscard]] int passes() const { return passes_; }  // measured by this process
   // The work of these passes, as clips of a training step: a forward pass is a third of one, and what is computed twice a third more.
   [[nodiscard]] double clips() const { return clips_; }
-  void remember() const;
+  // Whether it is written, for the next start.
+  bool remember() const;
 
   // As much as a measurement may take that goes beyond a budget to find out which one works: what the machine or cgroup has to spare.
   [[nodiscard]] static std::uint64_t to_spare();
@@ -128,13 +138,20 @@ class NeedsMeter {
     SegmentPlan segments;
     std::uint64_t bytes = 0;
     std::uint64_t stored = 0;
+    std::uint64_t runtime = 0;     // what the libraries kept after it
+    bool beside_probes = false;    // be it of the small passes
   };
   struct Evaluated {
     std::int64_t clips = 0;
     std::uint64_t bytes = 0;
+    std::uint64_t runtime = 0;
+    bool beside_probes = false;
   };
   bool recall();
   void measure_fixed();
+  void measure_base();
+  [[nodiscard]] bool has_failed(std::int64_t microbatch, const SegmentPlan& segments, std::uint64_t cap) const;
+  void note_failure(std::int64_t microbatch, const SegmentPlan& segments, std::uint64_t cap);
   // `clips`: as clips() counts them.
   std::optional<std::uint64_t> measure(std::uint64_t cap, double clips, const std::function<Weighed()>& pass);
   void note(BesidePass seen);
@@ -143,6 +160,7 @@ class NeedsMeter {
   void train_once(std::int64_t clips, const SegmentPlan& segments, SegmentObserver& observer);
   // Of a training pass that was measured.
   [[nodiscard]] const Training* known_training(const TrainingPlan& plan) const;
+  [[nodiscard]] const Evaluated* known_evaluation(std::int64_t clips) const;
   [[nodiscard]] const PassTrace* trace(std::int64_t clips, std::uint64_t cap, bool offload);
 
   NeedsRequest request_;
@@ -152,9 +170,8 @@ class NeedsMeter {
   std::vector<Training> trained_;
   std::vector<Training> failed_;  // `bytes`: within which memory was short
   std::vector<Evaluated> evaluated_;
-  std::vector<PassTrace> traces_;                  // of two, three and one clip, or none
-  std::map<std::int64_t, PassTrace> single_traces_;  // by clips, until those are there
-  std::map<std::int64_t, PassTrace> offload_traces_;  // by clips, with every segment offloaded
+  std::map<std::int64_t, PassTrace> traces_;          // by clips: one, two and three, as far as they are known
+  std::map<std::int64_t, PassTrace> offload_traces_;  // with every segment offloaded
   std::optional<MemoryModel> model_;
   std::vector<std::string> segments_;
   std::vector<KernelCall> kernels_;
@@ -163,6 +180,9 @@ class NeedsMeter {
   TensorMemory memory_;
   int passes_ = 0;
   double clips_ = 0;
+  std::uint64_t kept_ = 0;                         // beside the tensors, the most that a pass of this process has shown
+  std::map<std::int64_t, std::uint64_t> foreseen_;  // by clips of a small pass: kept_ after it
+  bool probed_here_ = false;
 };
 
 }  // namespace sluice

@@ -67,26 +67,37 @@ bool NeedsMeter::recall() {
     if (json.at("key").get<std::string>() != key_ || json.at("check").get<std::string>() != check_of(json)) return false;
     TensorNeeds fixed;
     fixed.base = json.at("base");
-    fixed.runtime = json.at("runtime");
     fixed.parameters = json.at("parameters");
     fixed.gradients = json.at("gradients");
     fixed.optimizer = json.at("optimizer");
+    const auto counts = [&](const Json& item) { return !request_.may_start_afresh || !item.at("beside_probes").get<bool>(); };
     const auto trainings = [&](const char* name) {
       std::vector<Training> all;
-      for (const auto& item : json.at(name)) all.push_back({item.at("microbatch"), {segments_from(item.at("checkpoint")), segments_from(item.at("offload"))}, item.at("bytes"), item.at("stored")});
+      for (const auto& item : json.at(name))
+        if (counts(item)) all.push_back({item.at("microbatch"), {segments_from(item.at("checkpoint")), segments_from(item.at("offload"))}, item.at("bytes"), item.at("stored"), item.at("runtime"), item.at("beside_probes")});
       return all;
     };
     std::vector<Training> trained = trainings("training"), failed = trainings("failed");
     std::vector<Evaluated> evaluated;
-    for (const auto& item : json.at("evaluation")) evaluated.push_back({item.at("clips"), item.at("bytes")});
-    std::vector<PassTrace> traces;
-    for (const auto& item : json.at("traces")) traces.push_back(trace_from(item));
-    if (traces.size() == 1 || traces.size() > 3) return false;
-    std::map<std::int64_t, PassTrace> offload_traces;
-    for (const auto& item : json.at("offload_traces")) {
-      PassTrace trace = trace_from(item);
-      offload_traces[trace.clips] = std::move(trace);
-    }
+    for (const auto& item : json.at("evaluation"))
+      if (counts(item)) evaluated.push_back({item.at("clips"), item.at("bytes"), item.at("runtime"), item.at("beside_probes")});
+    const auto traces_of = [&](const char* name) {
+      std::map<std::int64_t, PassTrace> all;
+      for (const auto& item : json.at(name)) {
+        PassTrace trace = trace_from(item);
+        all[trace.clips] = std::move(trace);
+      }
+      return all;
+    };
+    auto traces = traces_of("traces"), offload_traces = traces_of("offload_traces");
+    const auto by_clips = [&](const char* name) {
+      std::map<std::int64_t, std::uint64_t> all;
+      for (const auto& item : json.at(name)) all.emplace(item.at(0), item.at(1));
+      return all;
+    };
+    auto foreseen = by_clips("foreseen");
+    const int passes = json.at("passes");
+    const double clips = json.at("clips");
     std::vector<KernelCall> kernels;
     for (const auto& text : json.at("kernels")) kernels.push_back(KernelCall::from_text(text.get<std::string>()));
     kernels_ = std::move(kernels);
@@ -99,20 +110,24 @@ bool NeedsMeter::recall() {
     evaluated_ = std::move(evaluated);
     traces_ = std::move(traces);
     offload_traces_ = std::move(offload_traces);
+    foreseen_ = std::move(foreseen);
+    if (request_.after_probing) passes_ = passes, clips_ = clips;
     return true;
   } catch (const std::exception&) {
     return false;
   }
 }
 
-void NeedsMeter::remember() const {
-  if (folder_.empty() || passes_ == 0) return;
+bool NeedsMeter::remember() const {
+  if (folder_.empty() || passes_ == 0) return false;
   Json json{{"key", key_},
             {"base", fixed_.base},
-            {"runtime", fixed_.runtime},
             {"parameters", fixed_.parameters},
             {"gradients", fixed_.gradients},
             {"optimizer", fixed_.optimizer},
+            {"passes", passes_},
+            {"clips", clips_},
+            {"foreseen", Json::array()},
             {"segments", segments_},
             {"kernels", Json::array()},
             {"routed", routed_},
@@ -126,16 +141,19 @@ void NeedsMeter::remember() const {
             {"offload_traces", Json::array()}};
   for (const auto& [name, all] : {std::pair("training", &trained_), std::pair("failed", &failed_)})
     for (const auto& item : *all)
-      json[name].push_back({{"microbatch", item.microbatch}, {"checkpoint", to_json(item.segments.twice)}, {"offload", to_json(item.segments.offload)}, {"bytes", item.bytes}, {"stored", item.stored}});
+      json[name].push_back({{"microbatch", item.microbatch}, {"checkpoint", to_json(item.segments.twice)}, {"offload", to_json(item.segments.offload)}, {"bytes", item.bytes}, {"stored", item.stored}, {"runtime", item.runtime}, {"beside_probes", item.beside_probes}});
   for (const auto& call : kernels_) json["kernels"].push_back(call.text());
-  for (const auto& item : evaluated_) json["evaluation"].push_back({{"clips", item.clips}, {"bytes", item.bytes}});
-  for (const auto& item : traces_) json["traces"].push_back(to_json(item));
+  for (const auto& item : evaluated_) json["evaluation"].push_back({{"clips", item.clips}, {"bytes", item.bytes}, {"runtime", item.runtime}, {"beside_probes", item.beside_probes}});
+  for (const auto& [clips, bytes] : foreseen_) json["foreseen"].push_back({clips, bytes});
+  for (const auto& [clips, trace] : traces_) json["traces"].push_back(to_json(trace));
   for (const auto& [clips, trace] : offload_traces_) json["offload_traces"].push_back(to_json(trace));
   json["check"] = check_of(json);
   try {
     make_folders(system_disk(), folder_);
     write_file(system_disk(), file_of(folder_, key_), json.dump(1));
+    return true;
   } catch (const std::exception&) {
+    return false;
   }
 }
 

@@ -58,7 +58,7 @@ class Planner {
     // On a device as little as that is not all that can be done.
     std::optional<TensorNeeds> on_device;
     if (may_offload()) {
-      TrainingPlan plan = with_least_evaluation(smallest(store_room(least_evaluation(), Room::least)));
+      TrainingPlan plan = with_least_evaluation(smallest(store_room(least_evaluation(), Room::least, meter_.foreseen_runtime(limits_.microbatches.back()))));
       if (plan.segments.offload.any()) on_device = fit(plan, Room::least);
       if (on_device && !least) {
         out.smallest = plan;
@@ -73,7 +73,6 @@ class Planner {
     out.why = "the only plan that is allowed";
     if (!meter_.has_training() || !several()) {
       widen_evaluation(out);
-      out.smallest_needs.runtime = meter_.fixed().runtime;
       check_names();
       return out;
     }
@@ -96,7 +95,6 @@ class Planner {
       const std::uint64_t over = seen ? above(*seen, peak) : peak / 32 << attempt;
       not_above = above(peak, std::max<std::uint64_t>(over, 1));
     }
-    out.smallest_needs.runtime = meter_.fixed().runtime;  // the passes after it may have shown more
     out.why = reason(out.plan);
     check_names();
     if (!few_) describe(out, known.model);
@@ -141,24 +139,24 @@ class Planner {
                 "count it in batch_norms(), so that model.batch_norm decides" + hint);
   }
 
-  // What gradients and activations cannot have, and can.
-  [[nodiscard]] std::uint64_t taken(std::int64_t eval_microbatch, Room how) const {
+  // What gradients and activations cannot have, and can. `runtime`: what the libraries keep meanwhile.
+  [[nodiscard]] std::uint64_t taken(std::int64_t eval_microbatch, Room how, std::uint64_t runtime) const {
     const auto& fixed = meter_.fixed();
     const SampleRoom samples = request_.samples(eval_microbatch);
     const std::uint64_t lasting = request_.tensors_in_host ? fixed.parameters + fixed.optimizer : 0;
-    return fixed.base + fixed.runtime + lasting + request_.reserve + (how == Room::least ? samples.least : samples.useful);
+    return fixed.base + runtime + lasting + request_.reserve + (how == Room::least ? samples.least : samples.useful);
   }
-  [[nodiscard]] std::uint64_t room(std::int64_t eval_microbatch, Room how) const {
-    const std::uint64_t host = host_room(eval_microbatch, how);
+  [[nodiscard]] std::uint64_t room(std::int64_t eval_microbatch, Room how, std::uint64_t runtime) const {
+    const std::uint64_t host = host_room(eval_microbatch, how, runtime);
     if (request_.device_memory == 0) return host;
     return request_.tensors_in_host ? std::min(host, device_room()) : device_room();
   }
   [[nodiscard]] std::uint64_t device_room() const { return above(request_.device_memory, meter_.fixed().parameters + meter_.fixed().optimizer); }
   // What gradients, activations and what is offloaded have of the host's memory, whatever the device has.
-  [[nodiscard]] std::uint64_t host_room(std::int64_t eval_microbatch, Room how) const { return above(request_.host_ram, taken(eval_microbatch, how)); }
+  [[nodiscard]] std::uint64_t host_room(std::int64_t eval_microbatch, Room how, std::uint64_t runtime) const { return above(request_.host_ram, taken(eval_microbatch, how, runtime)); }
   // What offloaded activations may have beside tensors that take all that the device has.
-  [[nodiscard]] std::uint64_t store_room(std::int64_t eval_microbatch, Room how) const {
-    const std::uint64_t host = host_room(eval_microbatch, how);
+  [[nodiscard]] std::uint64_t store_room(std::int64_t eval_microbatch, Room how, std::uint64_t runtime) const {
+    const std::uint64_t host = host_room(eval_microbatch, how, runtime);
     return request_.device_memory == 0 || !request_.tensors_in_host ? host : above(host, device_room());
   }
 
@@ -206,11 +204,13 @@ class Planner {
     std::int64_t most = std::numeric_limits<std::int64_t>::max();  // clips that it knows of
   };
   Known what_is_known() {
-    const auto cap = may_offload() && request_.tensors_in_host ? host_room(least_evaluation(), Room::least) : room(least_evaluation(), Room::least);
+    const auto runtime = meter_.foreseen_runtime(limits_.microbatches.back());
+    const auto cap = may_offload() && request_.tensors_in_host ? host_room(least_evaluation(), Room::least, runtime) : room(least_evaluation(), Room::least, runtime);
     few_.reset();
     Known known;
     if (const MemoryModel* model = meter_.model(cap)) known.model = model;
     else if ((few_ = meter_.model_of_few(cap))) known = {&few_->model, few_->most};
+    if (meter_.probed_here() && request_.probed) request_.probed();
     if (known.model) know(*known.model);
     return known;
   }
@@ -261,17 +261,18 @@ class Planner {
   std::optional<TensorNeeds> fit(TrainingPlan& plan, Room how) {
     std::uint64_t bytes = 0;
     if (meter_.has_training()) {
-      const auto training = training_of(plan, room(least_evaluation(), how));
-      if (!training || *training > room(least_evaluation(), how)) return std::nullopt;  // the room shrinks with what the libraries keep
+      const auto training = training_of(plan, room(least_evaluation(), how, meter_.runtime(plan)));
+      if (!training || *training > room(least_evaluation(), how, meter_.runtime(plan))) return std::nullopt;  // the room shrinks with what the libraries keep
       bytes = *training;
       // Of the host the store has what these tensors leave, which may be more than beside a device that is full.
-      if (meter_.stored(plan) + (request_.tensors_in_host ? bytes : 0) > host_room(least_evaluation(), how)) return std::nullopt;
+      if (meter_.stored(plan) + (request_.tensors_in_host ? bytes : 0) > host_room(least_evaluation(), how, meter_.runtime(plan))) return std::nullopt;
     }
     if (meter_.has_evaluation()) {
       for (;;) {
-        const auto cap = room(plan.eval_microbatch, how);
+        const auto cap = room(plan.eval_microbatch, how, meter_.runtime(plan));
         const auto evaluation = cap < bytes ? std::nullopt : evaluation_of(plan, cap);
-        if (evaluation && *evaluation <= room(plan.eval_microbatch, how)) {
+        const auto left = room(plan.eval_microbatch, how, meter_.runtime(plan));
+        if (evaluation && *evaluation <= left && bytes <= left) {
           bytes = std::max(bytes, *evaluation);
           break;
         }
@@ -284,6 +285,7 @@ class Planner {
 
   [[nodiscard]] TensorNeeds needs_with(std::uint64_t pass, const TrainingPlan& plan) const {
     TensorNeeds needs = meter_.fixed();
+    needs.runtime = meter_.runtime(plan);
     needs.activations = above(pass, needs.gradients);
     needs.offload = meter_.stored(plan);
     return needs;
@@ -316,8 +318,9 @@ class Planner {
     for (const Room how : {Room::useful, Room::least})
       for (const auto microbatch : limits_.microbatches) {
         if (microbatch > known.most) continue;
-        const auto cap = std::min(room(least_evaluation(), how), not_above);
-        if (auto found = choose(*known.model, microbatch, cap, store_room(least_evaluation(), how))) all.push_back(std::move(*found));
+        const auto runtime = meter_.foreseen_runtime(microbatch);
+        const auto cap = std::min(room(least_evaluation(), how, runtime), not_above);
+        if (auto found = choose(*known.model, microbatch, cap, store_room(least_evaluation(), how, runtime))) all.push_back(std::move(*found));
       }
     return cheapest(all);
   }
@@ -344,16 +347,16 @@ class Planner {
     out.model = *model;
     // From plenty of memory downwards: what is cheapest, and what is next where that no longer fits. Offloading makes a plan of nearly
     // every budget.
-    const std::uint64_t host = host_room(least_evaluation(), Room::least);
+    const auto least = [&](std::int64_t microbatch) { return taken(least_evaluation(), Room::least, meter_.foreseen_runtime(microbatch)); };
     std::uint64_t apart = 0;
     for (std::uint64_t cap = no_limit;;) {
       std::vector<Found> all;
       for (const auto microbatch : limits_.microbatches)
-        if (auto found = choose(*model, microbatch, cap, request_.tensors_in_host ? above(host, cap) : host)) all.push_back(std::move(*found));
+        if (auto found = choose(*model, microbatch, cap, above(above(request_.host_ram, least(microbatch)), request_.tensors_in_host ? cap : 0))) all.push_back(std::move(*found));
       const auto best = cheapest(all);
       if (!best) return;
       const Found& found = best->found;
-      out.steps.push_back({found.plan, taken(least_evaluation(), Room::least) + (request_.tensors_in_host ? found.peak : 0) + found.store, meter_.fixed().parameters + meter_.fixed().optimizer + found.peak, found.again, found.moved});
+      out.steps.push_back({found.plan, least(found.plan.microbatch) + (request_.tensors_in_host ? found.peak : 0) + found.store, meter_.fixed().parameters + meter_.fixed().optimizer + found.peak, found.again, found.moved});
       if (may_offload() && apart == 0) apart = found.peak / 256;
       if (found.peak <= apart + 1) return;
       cap = found.peak - 1 - apart;
@@ -366,7 +369,7 @@ class Planner {
     if (meter_.has_training()) {
       if (const MemoryModel* model = several() ? meter_.model(spare) : nullptr) {
         know(*model);
-        out.smallest = with_least_evaluation(smallest(*model, may_offload() ? store_room(least_evaluation(), Room::least) : 0));
+        out.smallest = with_least_evaluation(smallest(*model, may_offload() ? store_room(least_evaluation(), Room::least, meter_.foreseen_runtime(limits_.microbatches.back())) : 0));
       }
       const auto training = training_of(out.smallest, spare);
       if (!training) too_little(spare);

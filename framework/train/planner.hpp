@@ -28,6 +28,7 @@ struct PlanRequest {
   std::uint64_t device_memory = 0;   // of all tensors together; 0: as much as host_ram has
   bool tensors_in_host = true;       // false: they take nothing of host_ram, and device_memory is given
   const StepTimes* times = nullptr;  // measured ones; null: a fixed formula stands for them
+  std::function<void()> probed{};    // the small passes were measured just now; it may throw, and the process begin afresh without what they left in its libraries
 };
 
 // What one budget more or less would lead to.

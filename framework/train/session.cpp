@@ -8,6 +8,7 @@
 
 #include <sluice/error.hpp>
 
+#include "framework/base/afresh.hpp"
 #include "framework/base/bytes.hpp"
 #include "framework/base/cache_folder.hpp"
 #include "framework/base/clock.hpp"
@@ -41,6 +42,7 @@ void check_sizes(const StreamInfos& streams, std::int64_t batch) {
 }  // namespace
 
 Session::Session(const TrainRequest& request, Reporter& reporter, Options options) : pipeline(*request.pipeline), registry(*request.registry) {
+  options.may_start_afresh = request.may_start_afresh && options.training;
   Stopwatch watch;
   const auto took = [&](const char* what) {
     seconds.emplace_back(what, watch.seconds());
@@ -66,6 +68,7 @@ Session::Session(const TrainRequest& request, Reporter& reporter, Options option
     fit(reporter, options);
     took("memory");
   });
+  speaks_for_itself();
 }
 
 void Session::open_data(Reporter& reporter, Options& options) {

@@ -11,6 +11,7 @@
 
 #include <sluice/error.hpp>
 
+#include "framework/base/afresh.hpp"
 #include "framework/base/bytes.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/strings.hpp"
@@ -307,6 +308,8 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   request.chunking = chunking;
   request.clip_frames = longest_clip_;
   request.store = offload_room();
+  request.may_start_afresh = options.may_start_afresh;
+  request.after_probing = began_afresh();
   request.of_smaller = of_smaller_ ? &*of_smaller_ : nullptr;
   // The first start of a large network takes a while.
   request.progress = [&, pass = 0]() mutable {
@@ -329,6 +332,11 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   };
   step_times = StepTimes(cache, needs_key(options));
   wanted.times = &step_times;
+  // What it keeps of the small passes would be there in the run, and not at the next start.
+  if (options.may_start_afresh && !began_afresh())
+    wanted.probed = [&] {
+      if (meter.remember()) throw StartAfresh{};
+    };
   planned = make_plan(meter, wanted);
   if (meter.passes() > 0) reporter.progress("measuring what the network needs", 1);
   meter.remember();

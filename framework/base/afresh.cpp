@@ -1,0 +1,97 @@
+// One variable of the environment tells the process that follows: it is set for no child.
+#include "framework/base/afresh.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <filesystem>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <unistd.h>
+
+#include "framework/base/strings.hpp"
+
+namespace sluice {
+namespace {
+
+constexpr const char* variable = "SLUICE_BEGAN_AFRESH";
+constexpr std::size_t most_bytes = 64 * 1024;  // the system takes twice as many in a variable
+
+// Free memory and seconds are others the second time.
+std::string without_figures(std::string_view line) {
+  std::string out;
+  for (const char letter : line)
+    if (std::isdigit(static_cast<unsigned char>(letter)) == 0 && letter != '\n') out += letter;
+  return out;
+}
+
+struct State {
+  State() {
+    const char* text = std::getenv(variable);
+    if (text == nullptr) return;
+    began = true;
+    for (const auto& line : split(text, '\n'))
+      if (!line.empty()) before.emplace_back(line);
+    unsetenv(variable);
+  }
+  std::mutex mutex;
+  bool began = false, listens = true;
+  std::vector<std::string> before, said;
+};
+
+State& state() {
+  static State state;
+  return state;
+}
+
+}  // namespace
+
+bool began_afresh() {
+  const std::lock_guard lock(state().mutex);
+  return state().began;
+}
+
+bool was_said(std::string_view line) {
+  const std::lock_guard lock(state().mutex);
+  if (!state().listens) return false;
+  const std::string words = without_figures(line);
+  auto& before = state().before;
+  const auto found = std::find(before.begin(), before.end(), words);
+  if (found != before.end()) {
+    before.erase(found);
+    return true;
+  }
+  if (!state().began) state().said.push_back(words);
+  return false;
+}
+
+void speaks_for_itself() {
+  const std::lock_guard lock(state().mutex);
+  state().listens = false;
+  state().before.clear();
+  state().said.clear();
+}
+
+void begin_afresh(char** arguments) {
+  std::string lines;
+  {
+    const std::lock_guard lock(state().mutex);
+    state().began = true;
+    for (const auto& line : state().said)
+      if (lines.size() + line.size() < most_bytes) lines += line + '\n';
+    // Where the system refuses, this process says them once more.
+    state().before = std::move(state().said);
+  }
+  setenv(variable, lines.c_str(), 1);
+  std::error_code ignored;
+  // By its own name, which is what ps shows.
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  if (!program.empty()) ::execv(program.c_str(), arguments);
+  ::execv("/proc/self/exe", arguments);
+  unsetenv(variable);
+}
+
+}  // namespace sluice
