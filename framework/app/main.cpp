@@ -14,7 +14,6 @@
 #include "framework/app/verbs.hpp"
 #include "framework/base/afresh.hpp"
 #include "framework/base/strings.hpp"
-#include "framework/train/entry.hpp"
 
 namespace {
 
@@ -91,7 +90,12 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return usage_error(app, error, argc, argv);
   }
-  return action();
+  try {
+    return action();
+  } catch (const StartAfresh&) {
+    begin_afresh(argv);
+    return action();
+  }
 }
 
 }  // namespace
@@ -100,11 +104,7 @@ int main(int argc, char** argv) {
   hold_standard_files();
   std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is a write that fails, as a full disk is
   try {
-    int code = run(argc, argv);
-    if (code == starts_afresh) {
-      begin_afresh(argv);
-      code = run(argc, argv);
-    }
+    const int code = run(argc, argv);
     const bool flushed = std::fflush(stdout) == 0;
     if (flushed && std::ferror(stdout) == 0) return code;
     std::fprintf(stderr, "error: standard output cannot be written\n");

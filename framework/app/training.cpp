@@ -38,20 +38,8 @@ Action action_of(const std::shared_ptr<Verb>& verb) {
     auto loaded = load(verb->arguments);
     verb->request.overrides = verb->arguments.overrides;
     verb->request.pipeline_words = words_of(verb->arguments);
-    verb->request.may_start_afresh = can_be_read_again(verb->arguments);
     return run_behind(verb->request, loaded);
   };
-}
-
-// A pipe gives what it holds once.
-bool can_be_read_again(const PipelineArguments& arguments) {
-  std::vector<fs::path> files{arguments.file};
-  files.insert(files.end(), arguments.with.begin(), arguments.with.end());
-  if (!arguments.plan.empty()) files.emplace_back(arguments.plan);
-  return std::all_of(files.begin(), files.end(), [](const fs::path& file) {
-    std::error_code ignored;
-    return fs::is_regular_file(file, ignored);
-  });
 }
 
 std::shared_ptr<Verb> make(TrainRequest::Verb kind) {

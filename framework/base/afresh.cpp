@@ -17,7 +17,8 @@
 namespace sluice {
 namespace {
 
-constexpr const char* variable = "SLUICE_BEGAN_AFRESH";
+constexpr const char* variable = "SLUICE_BEGAN_AFRESH";  // how often, and what was said, a line each
+constexpr int most_times = 3;
 constexpr std::size_t most_bytes = 64 * 1024;  // the system takes twice as many in a variable
 
 // Free memory and seconds are others the second time.
@@ -32,13 +33,15 @@ struct State {
   State() {
     const char* text = std::getenv(variable);
     if (text == nullptr) return;
-    began = true;
     for (const auto& line : split(text, '\n'))
-      if (!line.empty()) before.emplace_back(line);
+      if (times == 0) times = std::clamp(std::atoi(std::string(line).c_str()), 1, most_times);
+      else if (!line.empty()) before.emplace_back(line);
+    said = before;
     unsetenv(variable);
   }
   std::mutex mutex;
-  bool began = false, listens = true;
+  int times = 0;
+  bool listens = true;
   std::vector<std::string> before, said;
 };
 
@@ -51,7 +54,12 @@ State& state() {
 
 bool began_afresh() {
   const std::lock_guard lock(state().mutex);
-  return state().began;
+  return state().times > 0;
+}
+
+bool may_begin_afresh() {
+  const std::lock_guard lock(state().mutex);
+  return state().times < most_times;
 }
 
 bool was_said(std::string_view line) {
@@ -64,7 +72,7 @@ bool was_said(std::string_view line) {
     before.erase(found);
     return true;
   }
-  if (!state().began) state().said.push_back(words);
+  state().said.push_back(words);
   return false;
 }
 
@@ -79,7 +87,8 @@ void begin_afresh(char** arguments) {
   std::string lines;
   {
     const std::lock_guard lock(state().mutex);
-    state().began = true;
+    lines = std::to_string(state().times + 1) + '\n';
+    state().times = most_times;
     for (const auto& line : state().said)
       if (lines.size() + line.size() < most_bytes) lines += line + '\n';
     // Where the system refuses, this process says them once more.

@@ -1,8 +1,8 @@
 // A process that begins once more in its own place, with the same arguments: what it found out lies in files, and what its libraries keep of
 // finding it out is gone.
 //
-//   throw StartAfresh{};                            // from wherever that is known; destructors put everything in order
-//   if (!began_afresh()) begin_afresh(arguments);   // at the end of main: returns only where the system refuses
+//   if (may_begin_afresh()) throw StartAfresh{};   // from wherever that is known; destructors put everything in order
+//   begin_afresh(arguments);                       // at the end of main: returns only where the system refuses
 #pragma once
 
 #include <string_view>
@@ -11,9 +11,11 @@ namespace sluice {
 
 struct StartAfresh {};
 
-// Whether this process did; it does so once.
+// Whether this process did.
 [[nodiscard]] bool began_afresh();
-// Returns where that cannot be, and the process goes on; from then on began_afresh() says true.
+// A few times, so that one that finds out nothing new does not begin for ever.
+[[nodiscard]] bool may_begin_afresh();
+// Returns where that cannot be: the process goes on as one that may not.
 void begin_afresh(char** arguments);
 
 // Whether a line that is to be shown was shown before this process began afresh, be it with other figures. Each is left out once; those that are shown are

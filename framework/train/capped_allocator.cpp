@@ -78,6 +78,12 @@ void CappedAllocator::set_cap(std::uint64_t bytes) {
   if (bytes != 0) keep_within_limit();
 }
 
+void CappedAllocator::keep_beyond_peak(bool may) {
+  const std::lock_guard lock(mutex_);
+  beyond_peak_ = may;
+  keep_within_limit();
+}
+
 CappedAllocator::Counters CappedAllocator::counters() const {
   const std::lock_guard lock(mutex_);
   Counters now = counters_;
@@ -163,7 +169,7 @@ void CappedAllocator::refuse(std::uint64_t bytes, bool at_cap) {
 // Kept ranges are too small for the next large block now and then. With this much more they seldom are: docs/decisions/0008-kept-pages.md.
 std::uint64_t CappedAllocator::reuse_above(std::uint64_t peak) noexcept { return std::min(peak / 8, 32 * MiB); }
 
-std::uint64_t CappedAllocator::footprint_limit() const noexcept { return counters_.cap == 0 ? high_ : std::min(high_ + reuse_above(high_), counters_.cap); }
+std::uint64_t CappedAllocator::footprint_limit() const noexcept { return counters_.cap == 0 || !beyond_peak_ ? high_ : std::min(high_ + reuse_above(high_), counters_.cap); }
 
 void CappedAllocator::keep_within_limit() noexcept { kept_.drop_until(footprint_limit() - std::min(footprint_limit(), counters_.live)); }
 

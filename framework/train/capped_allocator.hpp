@@ -35,6 +35,8 @@ class CappedAllocator final : public c10::Allocator {
 
   // 0: no cap. Bytes that live already are not taken back.
   void set_cap(std::uint64_t bytes);
+  // Whether freed blocks may wait for reuse beyond the peak of the live ones where the cap has room for it; at first they may.
+  void keep_beyond_peak(bool may);
 
   struct Counters {
     std::uint64_t cap = 0;
@@ -102,6 +104,7 @@ class CappedAllocator final : public c10::Allocator {
   mutable std::mutex mutex_;
   Counters counters_;
   std::uint64_t high_ = 0;  // peak of live over the whole process
+  bool beyond_peak_ = true;
   std::uint64_t fail_in_ = 0;
   KeptBlocks kept_;
   Header* mapped_ = nullptr;  // the newest of the mapped blocks that live, linked with the others

@@ -60,7 +60,8 @@ extern "C" {
   try {
     return sluice::on_device([] { return sluice::DeviceUse{}; }, [&] { return dispatch(request, housekeeping, reporter); });
   } catch (const sluice::StartAfresh&) {
-    return housekeeping.stop_requested() ? housekeeping.exit_code() : sluice::starts_afresh;
+    if (!housekeeping.stop_requested()) throw;
+    return housekeeping.exit_code();
   } catch (const c10::OutOfMemoryError& error) {
     throw sluice::Error(sluice::Code::configuration, error.what_without_backtrace(), "raise budget.host_ram, or use a smaller microbatch");
   } catch (const c10::Error& error) {

@@ -42,7 +42,6 @@ struct TrainRequest {
   bool measure = false;                // plan: what each switch does, measured
   std::vector<std::string> pipeline_words{};  // plan: FILE and its options as typed, without `overrides`, for a child that measures
   bool quiet = false;
-  bool may_start_afresh = false;       // its files can be read once more: the entry may return starts_afresh
   Preflight* preflight = nullptr;      // doctor: filled in
 };
 
@@ -54,10 +53,8 @@ struct LibTorchReport {
   std::size_t gpus = 0;          // that it would use
 };
 
-// No exit code: it was measured what the network needs, and the process is to begin once more without what that left in its libraries.
-inline constexpr int starts_afresh = -1;
-
-// Returns the exit code, or starts_afresh; errors are thrown as sluice::Error. One run a process.
+// Returns the exit code; errors are thrown as sluice::Error, and StartAfresh where what the network needs was measured: the process is to begin once
+// more without what that left in its libraries. One run a process.
 using TrainEntry = int (*)(const TrainRequest&);
 // What the training half of a plugin must have been built with; see sluice/torch/fingerprint.hpp.
 using FingerprintEntry = const char* (*)();

@@ -116,8 +116,7 @@ NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::
   if (const TensorNeeds* smaller = request_.of_smaller) {
     // What passes have left in between is no part of base.
     const auto count_from_there = [&](std::uint64_t& runtime) { runtime = fixed_.base + runtime - std::min(fixed_.base + runtime, smaller->base); };
-    for (auto& known : trained_) count_from_there(known.runtime);
-    for (auto& known : evaluated_) count_from_there(known.runtime);
+    for (auto& [plan, runtime] : settled_) count_from_there(runtime);
     kept_ = smaller->runtime;
     fixed_.base = smaller->base;
   }
@@ -157,6 +156,7 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, double clips
   auto& allocator = CappedAllocator::install();
   const SameRandomNumbers same_random_numbers;
   const SameStatistics same_statistics(*request_.model);
+  allocator.keep_beyond_peak(false);  // it would have what the libraries will keep, of which nothing is known yet
   allocator.trim();
   if (!memory_.in_host()) memory_.trim();
   const auto before = memory_.counters();
@@ -173,42 +173,39 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, double clips
   } catch (...) {
     memory_.set_cap(0);
     store.set_cap(0);
+    allocator.keep_beyond_peak(true);
     throw;
   }
   memory_.set_cap(0);
   store.set_cap(0);
   const auto peak = new_peak ? peak_resident_bytes() : resident_bytes();
   allocator.trim();
+  allocator.keep_beyond_peak(true);
   if (!memory_.in_host()) memory_.trim();
   store.trim();
   if (!weighed) return std::nullopt;
-  const auto beside = peak - std::min(peak, weighed->footprint);
+  // Of a first pass not every block is touched when it is at its peak. What a library keeps when it is done is there at the peak of the next.
+  const auto live = allocator.counters().live + store.counters().live, left = resident_bytes();
+  const auto beside = std::max(peak - std::min(peak, weighed->footprint), left - std::min(left, live));
   kept_ = std::max(kept_, beside - std::min(beside, fixed_.base));
   return with_margin(weighed->bytes);
 }
 
 std::uint64_t NeedsMeter::foreseen_runtime(std::int64_t microbatch) const {
-  if (const auto same = foreseen_.find(microbatch); same != foreseen_.end()) return same->second;
-  std::uint64_t most = 0;
+  std::uint64_t most = probed_here_ ? kept_ : 0;
+  if (const auto same = foreseen_.find(microbatch); same != foreseen_.end()) return std::max(most, same->second);
   for (const auto& [clips, bytes] : foreseen_) most = std::max(most, bytes);
   return most;
 }
 
 std::uint64_t NeedsMeter::runtime(const TrainingPlan& plan) const {
-  std::uint64_t most = kept_;
-  bool foreseen = false;
-  const auto add = [&](const auto* known) { known ? most = std::max(most, known->runtime) : foreseen = true; };
-  if (request_.train) {
-    TrainingPlan rest = plan;
-    rest.microbatch = 1;
-    add(known_training(plan));
-    add(known_training(rest));
-  }
-  if (request_.eval) {
-    add(known_evaluation(plan.eval_microbatch));
-    add(known_evaluation(1));
-  }
-  return foreseen ? std::max(most, foreseen_runtime(plan.microbatch)) : most;
+  const auto settled = settled_.find({plan.microbatch, plan.eval_microbatch});
+  return std::max(kept_, settled != settled_.end() ? settled->second : foreseen_runtime(plan.microbatch));
+}
+
+void NeedsMeter::settle(const TrainingPlan& plan) {
+  // What the small passes have left is no need of the plan, and a process without it follows.
+  if (!probed_here_ || !request_.may_start_afresh) settled_.try_emplace({plan.microbatch, plan.eval_microbatch}, runtime(plan));
 }
 
 bool NeedsMeter::has_failed(std::int64_t microbatch, const SegmentPlan& segments, std::uint64_t cap) const {
@@ -287,10 +284,10 @@ void NeedsMeter::train_once(std::int64_t clips, const SegmentPlan& segments, Seg
 }
 
 // Every segment by name is every segment.
-const NeedsMeter::Training* NeedsMeter::known_training(const TrainingPlan& plan) const {
+const NeedsMeter::Training* NeedsMeter::known_training(std::int64_t clips, const SegmentPlan& wanted) const {
   const auto names = [&](const Segments& segments) { return names_of(segments, segments_); };
   for (const auto& known : trained_)
-    if (known.microbatch == plan.microbatch && (known.segments == plan.segments || (names(known.segments.twice) == names(plan.segments.twice) && names(known.segments.offload) == names(plan.segments.offload))))
+    if (known.microbatch == clips && (known.segments == wanted || (names(known.segments.twice) == names(wanted.twice) && names(known.segments.offload) == names(wanted.offload))))
       return &known;
   return nullptr;
 }
@@ -300,30 +297,38 @@ const NeedsMeter::Evaluated* NeedsMeter::known_evaluation(std::int64_t clips) co
   return known == evaluated_.end() ? nullptr : &*known;
 }
 
-std::optional<std::uint64_t> NeedsMeter::training(const TrainingPlan& plan, std::uint64_t cap) {
-  if (const auto* known = known_training(plan)) return known->bytes <= cap ? std::optional(known->bytes) : std::nullopt;
-  if (has_failed(plan.microbatch, plan.segments, cap)) return std::nullopt;
+std::optional<std::uint64_t> NeedsMeter::training(std::int64_t clips, const TrainingPlan& plan, std::uint64_t cap) {
+  const auto* known = known_training(clips, plan.segments);
+  if (known && (known->here || known->bytes > cap || is_settled(plan))) return known->bytes <= cap ? std::optional(known->bytes) : std::nullopt;
+  if (!known && has_failed(clips, plan.segments, cap)) return std::nullopt;
   std::uint64_t stored = 0;
-  const auto bytes = measure(cap, work_of(plan.microbatch, plan.segments), [&] {
+  const auto bytes = measure(cap, work_of(clips, plan.segments), [&] {
     PassRecorder recorder(memory_);
-    train_once(plan.microbatch, plan.segments, recorder);
+    train_once(clips, plan.segments, recorder);
     const Weighed weighed = recorder.weighed();
     stored = weighed.stored;
     note_segments(recorder.seen());
     return weighed;
   });
-  if (bytes) trained_.push_back({plan.microbatch, plan.segments, *bytes, stored, kept_, probed_here_});
-  else note_failure(plan.microbatch, plan.segments, cap);
+  // As it was known: one file gives one plan.
+  for (auto& item : trained_)
+    if (bytes && &item == known) {
+      item.here = true;
+      return item.bytes;
+    }
+  if (bytes) trained_.push_back({clips, plan.segments, *bytes, stored, true});
+  else note_failure(clips, plan.segments, cap);
   return bytes && *bytes <= cap ? bytes : std::nullopt;
 }
 
 std::optional<std::uint64_t> NeedsMeter::measured(const TrainingPlan& plan) const {
-  const auto* known = known_training(plan);
+  const auto* known = known_training(plan.microbatch, plan.segments);
   return known ? std::optional(known->bytes) : std::nullopt;
 }
 
-std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uint64_t cap) {
-  if (const auto* known = known_evaluation(clips)) return known->bytes <= cap ? std::optional(known->bytes) : std::nullopt;
+std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, const TrainingPlan& plan, std::uint64_t cap) {
+  const auto* known = known_evaluation(clips);
+  if (known && (known->here || known->bytes > cap || is_settled(plan))) return known->bytes <= cap ? std::optional(known->bytes) : std::nullopt;
   const auto bytes = measure(cap, forward_share * static_cast<double>(clips), [&] {
     PassRecorder recorder(memory_);
     const at::NoGradGuard no_grad;
@@ -341,7 +346,12 @@ std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, std::uin
     if (request_.loss) LossOfZeros(*request_.loss)(outputs, microbatch.inputs, microbatch.host);
     return recorder.weighed();
   });
-  if (bytes) evaluated_.push_back({clips, *bytes, kept_, probed_here_});
+  for (auto& item : evaluated_)
+    if (bytes && &item == known) {
+      item.here = true;
+      return item.bytes;
+    }
+  if (bytes) evaluated_.push_back({clips, *bytes, true});
   return bytes && *bytes <= cap ? bytes : std::nullopt;
 }
 
@@ -382,6 +392,7 @@ void NeedsMeter::follow(const std::vector<std::string>& routed) {
   traces_.clear();
   offload_traces_.clear();
   foreseen_.clear();
+  settled_.clear();
   model_.reset();
 }
 
@@ -406,7 +417,7 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
     return weighed;
   });
   if (!bytes) note_failure(clips, segments, cap);
-  if (bytes && known_training({clips, 1, segments}) == nullptr) trained_.push_back({clips, segments, *bytes, stored, kept_, probed_here_ && clips == 1});
+  if (bytes && known_training(clips, segments) == nullptr) trained_.push_back({clips, segments, *bytes, stored, true});
   if (bytes) foreseen_[clips] = kept_;
   probed_here_ = true;
   if (bytes && *bytes > cap) return nullptr;
@@ -414,30 +425,35 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
   return bytes ? &known.emplace(clips, std::move(trace)).first->second : nullptr;
 }
 
+// What a pass leaves in the libraries, the next cannot have; and more clips leave more: half as much again was the most that was seen.
+std::uint64_t NeedsMeter::less_kept_since(std::uint64_t kept, std::uint64_t cap) const { return cap - std::min(cap, kept_ - kept + kept_ / 2); }
+
 const MemoryModel* NeedsMeter::model(std::uint64_t cap) {
   if (model_) return &*model_;
   // A start that had nowhere to offload to left passes of a model that names no segments, which is one from here on.
   if (!traces_.empty() && traces_.begin()->second.segments.empty() && request_.store > 0 && names_none()) traces_.clear();
   // One clip first: what the libraries keep of it alone is what the smallest plan needs.
+  const auto kept = kept_;
   for (const std::int64_t clips : {1, 2, 3})
-    if (trace(clips, cap, false) == nullptr) return nullptr;
+    if (trace(clips, less_kept_since(kept, cap), false) == nullptr) return nullptr;
   model_.emplace(traces_.at(2), traces_.at(3), traces_.at(1));
   if (request_.store == 0) return &*model_;
   for (const std::int64_t clips : {1, 2, 3})
-    if (trace(clips, cap, true) == nullptr) return &*model_;
+    if (trace(clips, less_kept_since(kept, cap), true) == nullptr) return &*model_;
   model_->learn_offload(offload_traces_.at(2), offload_traces_.at(3), offload_traces_.at(1));
   return &*model_;
 }
 
 std::uint64_t NeedsMeter::stored(const TrainingPlan& plan) const {
-  const auto* known = known_training(plan);
+  const auto* known = known_training(plan.microbatch, plan.segments);
   return known && known->stored > 0 ? with_margin(known->stored) : 0;
 }
 
 std::optional<NeedsMeter::FewClips> NeedsMeter::model_of_few(std::uint64_t cap) {
+  const auto kept = kept_;
   const PassTrace* one = trace(1, cap, false);
   if (one == nullptr) return std::nullopt;
-  if (const PassTrace* two = trace(2, cap, false)) return FewClips{MemoryModel(*one, *two, *one), 2};
+  if (const PassTrace* two = trace(2, less_kept_since(kept, cap), false)) return FewClips{MemoryModel(*one, *two, *one), 2};
   PassTrace beyond = *one;  // a line needs two ends
   beyond.clips = 2;
   return FewClips{MemoryModel(*one, std::move(beyond), *one), 1};

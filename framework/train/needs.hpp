@@ -80,32 +80,40 @@ class NeedsMeter {
   // A file for each key in `folder`; an empty folder keeps nothing. What cannot be read or written is as if it were not there.
   NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key);
 
-  // All but the activations and what the libraries keep.
-  [[nodiscard]] const TensorNeeds& fixed() const { return fixed_; }
+  // All but the activations; `runtime` is the most that a pass of this process has shown.
+  [[nodiscard]] TensorNeeds fixed() const {
+    TensorNeeds fixed = fixed_;
+    fixed.runtime = kept_;
+    return fixed;
+  }
   // What the libraries keep beside the tensors in a run of microbatches of that many clips; 0: an evaluation alone. From the small passes: the same
   // whatever was measured since, so that one file gives one plan.
   [[nodiscard]] std::uint64_t foreseen_runtime(std::int64_t microbatch) const;
-  // In a run by this plan, in this process: as was seen where its passes were measured, and no less than what has been left here.
+  // In a run by this plan, in this process: as was seen when it was settled, and no less than what has been left here.
   [[nodiscard]] std::uint64_t runtime(const TrainingPlan& plan) const;
+  // All passes of a plan have been measured, those that were known already once more: what the libraries keep of several is less than of each by itself,
+  // and more than of one.
+  void settle(const TrainingPlan& plan);
   // Whether the small passes that a plan is chosen by were measured in this process, whose libraries keep something of each.
   [[nodiscard]] bool probed_here() const { return probed_here_; }
 
-  // Bytes above parameters and optimizer, gradients among them, at the peak of a microbatch, with their margin; nothing where they
-  // are more than `cap`.
+  // Bytes above parameters and optimizer, gradients among them, at the peak of a microbatch, or of so many clips that a batch leaves over, with their
+  // margin; nothing where they are more than `cap`.
   // Weights, statistics, optimizer state and random numbers are as before.
-  [[nodiscard]] std::optional<std::uint64_t> training(const TrainingPlan& plan, std::uint64_t cap);
+  [[nodiscard]] std::optional<std::uint64_t> training(std::int64_t clips, const TrainingPlan& plan, std::uint64_t cap);
+  [[nodiscard]] std::optional<std::uint64_t> training(const TrainingPlan& plan, std::uint64_t cap) { return training(plan.microbatch, plan, cap); }
   // What training() measured, be it more than its `cap`; nothing where memory was short before the end.
   [[nodiscard]] std::optional<std::uint64_t> measured(const TrainingPlan& plan) const;
   // Bytes that the offloaded segments of a plan take in host memory, with their margin; of one that training() measured.
   [[nodiscard]] std::uint64_t stored(const TrainingPlan& plan) const;
-  [[nodiscard]] std::optional<std::uint64_t> evaluation(std::int64_t clips, std::uint64_t cap);
+  [[nodiscard]] std::optional<std::uint64_t> evaluation(std::int64_t clips, const TrainingPlan& plan, std::uint64_t cap);
 
   // The kernels in reduced precision that a forward pass calls; none where not even that of one clip is within `cap`.
   [[nodiscard]] const std::vector<KernelCall>& kernels(std::uint64_t cap);
   // What is computed in another way than the library's: measurements that were made otherwise are forgotten.
   void follow(const std::vector<std::string>& routed);
 
-  // From passes of two, three and one clip within `cap`; null where they need more. Where activations may be offloaded, a model that
+  // From passes of one, two and three clips within `cap`, which what the libraries keep from here on is part of; null where they need more. Where activations may be offloaded, a model that
   // names no segments is one: whole_model.
   [[nodiscard]] const MemoryModel* model(std::uint64_t cap);
   // Where three clips need more than `cap`: of the two or the one that do not. Nothing where one clip does too.
@@ -138,18 +146,17 @@ class NeedsMeter {
     SegmentPlan segments;
     std::uint64_t bytes = 0;
     std::uint64_t stored = 0;
-    std::uint64_t runtime = 0;     // what the libraries kept after it
-    bool beside_probes = false;    // be it of the small passes
+    bool here = false;             // in this process
   };
   struct Evaluated {
     std::int64_t clips = 0;
     std::uint64_t bytes = 0;
-    std::uint64_t runtime = 0;
-    bool beside_probes = false;
+    bool here = false;
   };
   bool recall();
   void measure_fixed();
   void measure_base();
+  [[nodiscard]] std::uint64_t less_kept_since(std::uint64_t kept, std::uint64_t cap) const;
   [[nodiscard]] bool has_failed(std::int64_t microbatch, const SegmentPlan& segments, std::uint64_t cap) const;
   void note_failure(std::int64_t microbatch, const SegmentPlan& segments, std::uint64_t cap);
   // `clips`: as clips() counts them.
@@ -159,8 +166,9 @@ class NeedsMeter {
   void train_long(const SegmentPlan& segments, SegmentObserver& observer);
   void train_once(std::int64_t clips, const SegmentPlan& segments, SegmentObserver& observer);
   // Of a training pass that was measured.
-  [[nodiscard]] const Training* known_training(const TrainingPlan& plan) const;
+  [[nodiscard]] const Training* known_training(std::int64_t clips, const SegmentPlan& segments) const;
   [[nodiscard]] const Evaluated* known_evaluation(std::int64_t clips) const;
+  [[nodiscard]] bool is_settled(const TrainingPlan& plan) const { return settled_.contains({plan.microbatch, plan.eval_microbatch}); }
   [[nodiscard]] const PassTrace* trace(std::int64_t clips, std::uint64_t cap, bool offload);
 
   NeedsRequest request_;
@@ -182,6 +190,7 @@ class NeedsMeter {
   double clips_ = 0;
   std::uint64_t kept_ = 0;                         // beside the tensors, the most that a pass of this process has shown
   std::map<std::int64_t, std::uint64_t> foreseen_;  // by clips of a small pass: kept_ after it
+  std::map<std::pair<std::int64_t, std::int64_t>, std::uint64_t> settled_;  // by microbatch and that of the evaluation: what runtime() was
   bool probed_here_ = false;
 };
 

@@ -70,17 +70,15 @@ bool NeedsMeter::recall() {
     fixed.parameters = json.at("parameters");
     fixed.gradients = json.at("gradients");
     fixed.optimizer = json.at("optimizer");
-    const auto counts = [&](const Json& item) { return !request_.may_start_afresh || !item.at("beside_probes").get<bool>(); };
     const auto trainings = [&](const char* name) {
       std::vector<Training> all;
       for (const auto& item : json.at(name))
-        if (counts(item)) all.push_back({item.at("microbatch"), {segments_from(item.at("checkpoint")), segments_from(item.at("offload"))}, item.at("bytes"), item.at("stored"), item.at("runtime"), item.at("beside_probes")});
+        all.push_back({item.at("microbatch"), {segments_from(item.at("checkpoint")), segments_from(item.at("offload"))}, item.at("bytes"), item.at("stored")});
       return all;
     };
     std::vector<Training> trained = trainings("training"), failed = trainings("failed");
     std::vector<Evaluated> evaluated;
-    for (const auto& item : json.at("evaluation"))
-      if (counts(item)) evaluated.push_back({item.at("clips"), item.at("bytes"), item.at("runtime"), item.at("beside_probes")});
+    for (const auto& item : json.at("evaluation")) evaluated.push_back({item.at("clips"), item.at("bytes")});
     const auto traces_of = [&](const char* name) {
       std::map<std::int64_t, PassTrace> all;
       for (const auto& item : json.at(name)) {
@@ -90,12 +88,10 @@ bool NeedsMeter::recall() {
       return all;
     };
     auto traces = traces_of("traces"), offload_traces = traces_of("offload_traces");
-    const auto by_clips = [&](const char* name) {
-      std::map<std::int64_t, std::uint64_t> all;
-      for (const auto& item : json.at(name)) all.emplace(item.at(0), item.at(1));
-      return all;
-    };
-    auto foreseen = by_clips("foreseen");
+    std::map<std::int64_t, std::uint64_t> foreseen;
+    for (const auto& item : json.at("foreseen")) foreseen.emplace(item.at(0), item.at(1));
+    std::map<std::pair<std::int64_t, std::int64_t>, std::uint64_t> settled;
+    for (const auto& item : json.at("settled")) settled.emplace(std::pair(item.at(0).get<std::int64_t>(), item.at(1).get<std::int64_t>()), item.at(2));
     const int passes = json.at("passes");
     const double clips = json.at("clips");
     std::vector<KernelCall> kernels;
@@ -111,6 +107,7 @@ bool NeedsMeter::recall() {
     traces_ = std::move(traces);
     offload_traces_ = std::move(offload_traces);
     foreseen_ = std::move(foreseen);
+    settled_ = std::move(settled);
     if (request_.after_probing) passes_ = passes, clips_ = clips;
     return true;
   } catch (const std::exception&) {
@@ -128,6 +125,7 @@ bool NeedsMeter::remember() const {
             {"passes", passes_},
             {"clips", clips_},
             {"foreseen", Json::array()},
+            {"settled", Json::array()},
             {"segments", segments_},
             {"kernels", Json::array()},
             {"routed", routed_},
@@ -141,10 +139,11 @@ bool NeedsMeter::remember() const {
             {"offload_traces", Json::array()}};
   for (const auto& [name, all] : {std::pair("training", &trained_), std::pair("failed", &failed_)})
     for (const auto& item : *all)
-      json[name].push_back({{"microbatch", item.microbatch}, {"checkpoint", to_json(item.segments.twice)}, {"offload", to_json(item.segments.offload)}, {"bytes", item.bytes}, {"stored", item.stored}, {"runtime", item.runtime}, {"beside_probes", item.beside_probes}});
+      json[name].push_back({{"microbatch", item.microbatch}, {"checkpoint", to_json(item.segments.twice)}, {"offload", to_json(item.segments.offload)}, {"bytes", item.bytes}, {"stored", item.stored}});
   for (const auto& call : kernels_) json["kernels"].push_back(call.text());
-  for (const auto& item : evaluated_) json["evaluation"].push_back({{"clips", item.clips}, {"bytes", item.bytes}, {"runtime", item.runtime}, {"beside_probes", item.beside_probes}});
+  for (const auto& item : evaluated_) json["evaluation"].push_back({{"clips", item.clips}, {"bytes", item.bytes}});
   for (const auto& [clips, bytes] : foreseen_) json["foreseen"].push_back({clips, bytes});
+  for (const auto& [plan, bytes] : settled_) json["settled"].push_back({plan.first, plan.second, bytes});
   for (const auto& [clips, trace] : traces_) json["traces"].push_back(to_json(trace));
   for (const auto& [clips, trace] : offload_traces_) json["offload_traces"].push_back(to_json(trace));
   json["check"] = check_of(json);

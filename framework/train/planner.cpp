@@ -141,7 +141,7 @@ class Planner {
 
   // What gradients and activations cannot have, and can. `runtime`: what the libraries keep meanwhile.
   [[nodiscard]] std::uint64_t taken(std::int64_t eval_microbatch, Room how, std::uint64_t runtime) const {
-    const auto& fixed = meter_.fixed();
+    const TensorNeeds fixed = meter_.fixed();
     const SampleRoom samples = request_.samples(eval_microbatch);
     const std::uint64_t lasting = request_.tensors_in_host ? fixed.parameters + fixed.optimizer : 0;
     return fixed.base + runtime + lasting + request_.reserve + (how == Room::least ? samples.least : samples.useful);
@@ -242,18 +242,16 @@ class Planner {
   }
 
   // The last pass of a batch may be a single clip, and that may need more than several do.
-  std::optional<std::uint64_t> training_of(const TrainingPlan& plan, std::uint64_t cap) {
-    const auto bytes = meter_.training(plan, cap);
+  std::optional<std::uint64_t> training_of(const TrainingPlan& plan, const std::function<std::uint64_t()>& cap) {
+    const auto bytes = meter_.training(plan, cap());
     if (!bytes || plan.microbatch == 1) return bytes;
-    TrainingPlan rest = plan;
-    rest.microbatch = 1;
-    const auto alone = meter_.training(rest, cap);
+    const auto alone = meter_.training(1, plan, cap());
     return alone ? std::optional(std::max(*bytes, *alone)) : std::nullopt;
   }
-  std::optional<std::uint64_t> evaluation_of(const TrainingPlan& plan, std::uint64_t cap) {
-    const auto bytes = meter_.evaluation(plan.eval_microbatch, cap);
+  std::optional<std::uint64_t> evaluation_of(const TrainingPlan& plan, const std::function<std::uint64_t()>& cap) {
+    const auto bytes = meter_.evaluation(plan.eval_microbatch, plan, cap());
     if (!bytes || plan.eval_microbatch == 1) return bytes;
-    const auto alone = meter_.evaluation(1, cap);
+    const auto alone = meter_.evaluation(1, plan, cap());
     return alone ? std::optional(std::max(*bytes, *alone)) : std::nullopt;
   }
 
@@ -261,18 +259,18 @@ class Planner {
   std::optional<TensorNeeds> fit(TrainingPlan& plan, Room how) {
     std::uint64_t bytes = 0;
     if (meter_.has_training()) {
-      const auto training = training_of(plan, room(least_evaluation(), how, meter_.runtime(plan)));
-      if (!training || *training > room(least_evaluation(), how, meter_.runtime(plan))) return std::nullopt;  // the room shrinks with what the libraries keep
+      const auto left = [&] { return room(least_evaluation(), how, meter_.runtime(plan)); };  // it shrinks with what the libraries keep
+      const auto training = training_of(plan, left);
+      if (!training || *training > left()) return std::nullopt;
       bytes = *training;
       // Of the host the store has what these tensors leave, which may be more than beside a device that is full.
       if (meter_.stored(plan) + (request_.tensors_in_host ? bytes : 0) > host_room(least_evaluation(), how, meter_.runtime(plan))) return std::nullopt;
     }
     if (meter_.has_evaluation()) {
       for (;;) {
-        const auto cap = room(plan.eval_microbatch, how, meter_.runtime(plan));
-        const auto evaluation = cap < bytes ? std::nullopt : evaluation_of(plan, cap);
-        const auto left = room(plan.eval_microbatch, how, meter_.runtime(plan));
-        if (evaluation && *evaluation <= left && bytes <= left) {
+        const auto left = [&] { return room(plan.eval_microbatch, how, meter_.runtime(plan)); };
+        const auto evaluation = left() < bytes ? std::nullopt : evaluation_of(plan, left);
+        if (evaluation && *evaluation <= left() && bytes <= left()) {
           bytes = std::max(bytes, *evaluation);
           break;
         }
@@ -280,6 +278,7 @@ class Planner {
         plan.eval_microbatch = (plan.eval_microbatch + 1) / 2;
       }
     }
+    meter_.settle(plan);
     return needs_with(bytes, plan);
   }
 
@@ -365,21 +364,24 @@ class Planner {
 
   Planned refused(Planned out) {
     const auto spare = NeedsMeter::to_spare();
+    const auto all = [spare] { return spare; };
     std::uint64_t bytes = 0;
     if (meter_.has_training()) {
       if (const MemoryModel* model = several() ? meter_.model(spare) : nullptr) {
         know(*model);
+        if (meter_.probed_here() && request_.probed) request_.probed();
         out.smallest = with_least_evaluation(smallest(*model, may_offload() ? store_room(least_evaluation(), Room::least, meter_.foreseen_runtime(limits_.microbatches.back())) : 0));
       }
-      const auto training = training_of(out.smallest, spare);
+      const auto training = training_of(out.smallest, all);
       if (!training) too_little(spare);
       bytes = *training;
     }
     if (meter_.has_evaluation()) {
-      const auto evaluation = evaluation_of(out.smallest, spare);
+      const auto evaluation = evaluation_of(out.smallest, all);
       if (!evaluation) too_little(spare);
       bytes = std::max(bytes, *evaluation);
     }
+    meter_.settle(out.smallest);
     out.smallest_needs = needs_with(bytes, out.smallest);
     out.smallest_tensors = out.smallest_needs.tensors();
     out.plan = out.smallest;
@@ -445,6 +447,7 @@ Planned make_plan(NeedsMeter& meter, const PlanRequest& request) {
   Planned planned = planner.plan();
   planned.limits = planner.limits();
   planned.segments = meter.segments();
+  planned.foreseen_runtime = meter.foreseen_runtime(planned.limits.batch);
   planned.whole_because = planner.whole_because();
   planned.probe_passes = meter.passes();
   planned.probe_steps = meter.clips() / static_cast<double>(request.limits.batch);

@@ -28,7 +28,7 @@ struct PlanRequest {
   std::uint64_t device_memory = 0;   // of all tensors together; 0: as much as host_ram has
   bool tensors_in_host = true;       // false: they take nothing of host_ram, and device_memory is given
   const StepTimes* times = nullptr;  // measured ones; null: a fixed formula stands for them
-  std::function<void()> probed{};    // the small passes were measured just now; it may throw, and the process begin afresh without what they left in its libraries
+  std::function<void()> probed{};    // whenever the small passes were measured just now; it may throw, and the process begin afresh without what they left in its libraries
 };
 
 // What one budget more or less would lead to.
@@ -46,6 +46,7 @@ struct Planned {
   TrainingPlan smallest;       // the one with the least memory that the limits allow
   TensorNeeds smallest_needs;  // measured, beyond host_ram where it had to be
   std::uint64_t smallest_tensors = 0;  // of any plan that was found, offloading as much as host_ram allows where device_memory is set
+  std::uint64_t foreseen_runtime = 0;  // of plans of several clips
   std::string why;             // in words
   PlanLimits limits{};         // with what the first pass showed
   std::string whole_because{};  // where what the model does beside its Pass keeps the batch whole

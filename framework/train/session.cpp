@@ -42,7 +42,6 @@ void check_sizes(const StreamInfos& streams, std::int64_t batch) {
 }  // namespace
 
 Session::Session(const TrainRequest& request, Reporter& reporter, Options options) : pipeline(*request.pipeline), registry(*request.registry) {
-  options.may_start_afresh = request.may_start_afresh && options.training;
   Stopwatch watch;
   const auto took = [&](const char* what) {
     seconds.emplace_back(what, watch.seconds());

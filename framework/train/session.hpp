@@ -40,7 +40,6 @@ class Session {
     std::optional<std::int64_t> saved_microbatch{};  // of the run that is resumed or evaluated
     std::optional<std::int64_t> saved_chunk{};       // likewise
     std::optional<std::string> saved_device{};       // "cuda", of the run that is resumed
-    bool may_start_afresh = false;  // as the request says, where it trains
     std::function<void()> progress{};  // whenever something moved
   };
   Session(const TrainRequest& request, Reporter& reporter, Options options);

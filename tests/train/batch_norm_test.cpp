@@ -421,7 +421,7 @@ TEST_CASE("{ group = N } leaves no plan but N, and measuring a plan moves nothin
     CHECK(meter.model(GiB) != nullptr);
     for (const std::int64_t group : {1, 3}) CHECK(meter.training({group, 1, {true, {}}}, GiB));
     CHECK_FALSE(meter.training({8, 1, {}}, 100 * 1024));  // it runs out of memory
-    CHECK(meter.evaluation(2, GiB));
+    CHECK(meter.evaluation(2, {1, 2, {}}, GiB));
     CHECK((net.state() == before));
   }
 }
