@@ -101,6 +101,12 @@ std::uint64_t weight_bytes(Model& model, bool that_learn) {
   return bytes_of(weights);
 }
 
+// A line needs two ends.
+PassTrace as_two(PassTrace one) {
+  one.clips = 2;
+  return one;
+}
+
 constexpr double forward_share = 1.0 / 3;  // of the work of a step
 
 double work_of(std::int64_t clips, const SegmentPlan& segments) { return static_cast<double>(clips) * (segments.twice.any() ? 1 + forward_share : 1); }
@@ -419,7 +425,7 @@ const PassTrace* NeedsMeter::trace(std::int64_t clips, std::uint64_t cap, bool o
   if (!bytes) note_failure(clips, segments, cap);
   if (bytes && known_training(clips, segments) == nullptr) trained_.push_back({clips, segments, *bytes, stored, true});
   if (bytes) foreseen_[clips] = kept_;
-  probed_here_ = true;
+  probed_here_ = probed_here_ || request_.largest > 2;
   if (bytes && *bytes > cap) return nullptr;
   if (bytes && !one && request_.store > 0 && names_none()) return this->trace(clips, cap, offload);  // as one segment, now that it is known
   return bytes ? &known.emplace(clips, std::move(trace)).first->second : nullptr;
@@ -430,6 +436,7 @@ std::uint64_t NeedsMeter::less_kept_since(std::uint64_t kept, std::uint64_t cap)
 
 const MemoryModel* NeedsMeter::model(std::uint64_t cap) {
   if (model_) return &*model_;
+  if (request_.largest < 3) return nullptr;
   // A start that had nowhere to offload to left passes of a model that names no segments, which is one from here on.
   if (!traces_.empty() && traces_.begin()->second.segments.empty() && request_.store > 0 && names_none()) traces_.clear();
   // One clip first: what the libraries keep of it alone is what the smallest plan needs.
@@ -449,14 +456,22 @@ std::uint64_t NeedsMeter::stored(const TrainingPlan& plan) const {
   return known && known->stored > 0 ? with_margin(known->stored) : 0;
 }
 
+// Where no plan takes more clips.
+NeedsMeter::FewClips NeedsMeter::with_offload(FewClips few, std::uint64_t kept, std::uint64_t cap) {
+  if (request_.store == 0 || request_.largest > 2) return few;
+  const PassTrace* one = trace(1, less_kept_since(kept, cap), true);
+  if (one == nullptr) return few;
+  const PassTrace* two = few.most < 2 ? nullptr : trace(2, less_kept_since(kept, cap), true);
+  if (two || few.most < 2) few.model.learn_offload(*one, two ? *two : as_two(*one), *one);
+  return few;
+}
+
 std::optional<NeedsMeter::FewClips> NeedsMeter::model_of_few(std::uint64_t cap) {
   const auto kept = kept_;
   const PassTrace* one = trace(1, cap, false);
   if (one == nullptr) return std::nullopt;
-  if (const PassTrace* two = trace(2, less_kept_since(kept, cap), false)) return FewClips{MemoryModel(*one, *two, *one), 2};
-  PassTrace beyond = *one;  // a line needs two ends
-  beyond.clips = 2;
-  return FewClips{MemoryModel(*one, std::move(beyond), *one), 1};
+  if (const PassTrace* two = request_.largest < 2 ? nullptr : trace(2, less_kept_since(kept, cap), false)) return with_offload({MemoryModel(*one, *two, *one), 2}, kept, cap);
+  return with_offload({MemoryModel(*one, as_two(*one), *one), 1}, kept, cap);
 }
 
 }  // namespace sluice

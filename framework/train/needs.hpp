@@ -70,6 +70,7 @@ struct NeedsRequest {
   // Of smaller passes of the same session, measured before: base counts from there, and the libraries keep no less.
   const TensorNeeds* of_smaller = nullptr;
   std::uint64_t store = 0;           // host memory that offloaded activations may take meanwhile; 0: nothing is offloaded
+  std::int64_t largest = 3;          // microbatch of all plans: no more clips are measured at once
   bool may_start_afresh = false;     // what other passes than the plan's leave in the libraries need not be there
   bool after_probing = false;        // the process before this one measured the small passes, and this one took its place
   std::function<void()> progress{};  // before each pass
@@ -94,7 +95,8 @@ class NeedsMeter {
   // All passes of a plan have been measured, those that were known already once more: what the libraries keep of several is less than of each by itself,
   // and more than of one.
   void settle(const TrainingPlan& plan);
-  // Whether the small passes that a plan is chosen by were measured in this process, whose libraries keep something of each.
+  // Whether the small passes that a plan is chosen by were measured in this process, whose libraries keep something of each; not those of one and two clips where no
+  // plan takes more.
   [[nodiscard]] bool probed_here() const { return probed_here_; }
 
   // Bytes above parameters and optimizer, gradients among them, at the peak of a microbatch, or of so many clips that a batch leaves over, with their
@@ -116,7 +118,7 @@ class NeedsMeter {
   // From passes of one, two and three clips within `cap`, which what the libraries keep from here on is part of; null where they need more. Where activations may be offloaded, a model that
   // names no segments is one: whole_model.
   [[nodiscard]] const MemoryModel* model(std::uint64_t cap);
-  // Where three clips need more than `cap`: of the two or the one that do not. Nothing where one clip does too.
+  // Where three clips need more than `cap`, or no plan takes as many: of the two or the one that do not. Nothing where one clip does too.
   struct FewClips {
     MemoryModel model;
     std::int64_t most = 1;  // clips that it knows of
@@ -169,6 +171,7 @@ class NeedsMeter {
   [[nodiscard]] const Training* known_training(std::int64_t clips, const SegmentPlan& segments) const;
   [[nodiscard]] const Evaluated* known_evaluation(std::int64_t clips) const;
   [[nodiscard]] bool is_settled(const TrainingPlan& plan) const { return settled_.contains({plan.microbatch, plan.eval_microbatch}); }
+  [[nodiscard]] FewClips with_offload(FewClips few, std::uint64_t kept, std::uint64_t cap);
   [[nodiscard]] const PassTrace* trace(std::int64_t clips, std::uint64_t cap, bool offload);
 
   NeedsRequest request_;

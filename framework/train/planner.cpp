@@ -97,7 +97,7 @@ class Planner {
     }
     out.why = reason(out.plan);
     check_names();
-    if (!few_) describe(out, known.model);
+    if (is_complete(known)) describe(out, *known.model);
     return out;
   }
 
@@ -203,9 +203,12 @@ class Planner {
     const MemoryModel* model = nullptr;
     std::int64_t most = std::numeric_limits<std::int64_t>::max();  // clips that it knows of
   };
+  [[nodiscard]] bool is_complete(const Known& known) const { return known.model && known.most >= limits_.microbatches.front(); }
   Known what_is_known() {
     const auto runtime = meter_.foreseen_runtime(limits_.microbatches.back());
-    const auto cap = may_offload() && request_.tensors_in_host ? host_room(least_evaluation(), Room::least, runtime) : room(least_evaluation(), Room::least, runtime);
+    return what_is_known(may_offload() && request_.tensors_in_host ? host_room(least_evaluation(), Room::least, runtime) : room(least_evaluation(), Room::least, runtime));
+  }
+  Known what_is_known(std::uint64_t cap) {
     few_.reset();
     Known known;
     if (const MemoryModel* model = meter_.model(cap)) known.model = model;
@@ -341,9 +344,8 @@ class Planner {
     }
   }
 
-  void describe(Planned& out, const MemoryModel* model) const {
-    if (model == nullptr) return;
-    out.model = *model;
+  void describe(Planned& out, const MemoryModel& model) const {
+    out.model = model;
     // From plenty of memory downwards: what is cheapest, and what is next where that no longer fits. Offloading makes a plan of nearly
     // every budget.
     const auto least = [&](std::int64_t microbatch) { return taken(least_evaluation(), Room::least, meter_.foreseen_runtime(microbatch)); };
@@ -351,7 +353,7 @@ class Planner {
     for (std::uint64_t cap = no_limit;;) {
       std::vector<Found> all;
       for (const auto microbatch : limits_.microbatches)
-        if (auto found = choose(*model, microbatch, cap, above(above(request_.host_ram, least(microbatch)), request_.tensors_in_host ? cap : 0))) all.push_back(std::move(*found));
+        if (auto found = choose(model, microbatch, cap, above(above(request_.host_ram, least(microbatch)), request_.tensors_in_host ? cap : 0))) all.push_back(std::move(*found));
       const auto best = cheapest(all);
       if (!best) return;
       const Found& found = best->found;
@@ -367,10 +369,8 @@ class Planner {
     const auto all = [spare] { return spare; };
     std::uint64_t bytes = 0;
     if (meter_.has_training()) {
-      if (const MemoryModel* model = several() ? meter_.model(spare) : nullptr) {
-        know(*model);
-        if (meter_.probed_here() && request_.probed) request_.probed();
-        out.smallest = with_least_evaluation(smallest(*model, may_offload() ? store_room(least_evaluation(), Room::least, meter_.foreseen_runtime(limits_.microbatches.back())) : 0));
+      if (const Known known = several() ? what_is_known(spare) : Known{}; is_complete(known)) {
+        out.smallest = with_least_evaluation(smallest(*known.model, may_offload() ? store_room(least_evaluation(), Room::least, meter_.foreseen_runtime(limits_.microbatches.back())) : 0));
       }
       const auto training = training_of(out.smallest, all);
       if (!training) too_little(spare);
@@ -387,7 +387,8 @@ class Planner {
     out.plan = out.smallest;
     out.needs = out.smallest_needs;
     check_names();
-    if (meter_.has_training() && several()) describe(out, meter_.model(spare));
+    if (!meter_.has_training() || !several()) return out;
+    if (const Known known = what_is_known(spare); is_complete(known)) describe(out, *known.model);
     return out;
   }
   [[noreturn]] static void too_little(std::uint64_t spare) {

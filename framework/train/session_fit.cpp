@@ -308,6 +308,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
   request.chunking = chunking;
   request.clip_frames = longest_clip_;
   request.store = offload_room();
+  request.largest = limits_.microbatches.front();
   request.may_start_afresh = options.training;
   request.after_probing = began_afresh();
   request.of_smaller = of_smaller_ ? &*of_smaller_ : nullptr;

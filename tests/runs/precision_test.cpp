@@ -6,7 +6,9 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <optional>
 
+#include "tests/runs/own_cache.hpp"
 #include "tests/runs/synthetic_run.hpp"
 
 using namespace sluice::testing;
@@ -109,6 +111,38 @@ TEST_CASE("after a step in bf16 or fp16 the weights are those of fp32 but for ro
   for (const auto& line : bf16.state["plan"]["routed"]) {
     const auto text = line.get<std::string>();
     CHECK(bf16.finished.out.find(text.substr(0, text.find(" is wrong"))) != std::string::npos);
+  }
+}
+
+// Mistake caught: a wrong kernel that is used: one that no child looked at, a verdict that does not reach the dispatcher, one that another kernel's overwrites. Planted is a library before
+// LibTorch with one wrong result. That the run would show it: with the verdicts of the right kernels still in the cache, the wrong one is used and seen.
+TEST_CASE("a wrong kernel of the library is found, named and routed around, whichever of its results is wrong") {
+  const ScratchFolder folder;
+  const auto run = [&](const std::string& name, const std::vector<std::string>& more) { return train(folder, name, with(with(short_clips, {"run.steps=1", "eval.every=0"}), more)); };
+  std::optional<OwnCache> cache(std::in_place, folder.path() / "right");
+  const Run start = run("start", {"optimizer.lr=1e-30"}), exact = run("exact", {}), right = run("right", {"run.precision=bf16"});
+  const double bound = 2 * difference(right, exact, start);
+  const auto wrong_kernel = [&](const std::string& which, const std::string& name) {
+    setenv("LD_PRELOAD", SLUICE_BINARY_DIR "/tests/preloaded/libwrong_kernel.so", 1);
+    setenv("WRONG_KERNEL", which.c_str(), 1);
+    Run of = run(name, {"run.precision=bf16"});
+    unsetenv("LD_PRELOAD");
+    unsetenv("WRONG_KERNEL");
+    return of;
+  };
+  for (const auto& [which, words] : {std::pair("output", "its output is wrong"), std::pair("input", "its input gradient is wrong"), std::pair("weight", "its weight gradient is wrong")}) {
+    CAPTURE(which);
+    cache.emplace(folder.path() / "right");
+    const double trusted = difference(wrong_kernel(which, std::string("trusted ") + which), exact, start);
+    cache.emplace(folder.path() / which);
+    const Run found = wrong_kernel(which, which);
+    const double routed = difference(found, exact, start);
+    MESSAGE(which, " wrong: ", routed, " from fp32 where it is routed around, ", trusted, " where it is trusted; bf16 itself ", bound / 2, "; ", found.state["plan"]["routed"].dump());
+    bool named = false;
+    for (const auto& line : found.state["plan"]["routed"]) named = named || (line.get<std::string>().find("16 to 16 channels") != std::string::npos && line.get<std::string>().find(words) != std::string::npos);
+    CHECK(named);
+    CHECK(routed <= bound);
+    CHECK(trusted > bound);
   }
 }
 
