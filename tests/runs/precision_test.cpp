@@ -130,11 +130,11 @@ TEST_CASE("a wrong kernel of the library is found, named and routed around, whic
     unsetenv("WRONG_KERNEL");
     return of;
   };
-  const auto names = [](const Run& run, const std::string& words) {
-    const auto routed = run.state["plan"]["routed"].get<std::vector<std::string>>();
-    return std::any_of(routed.begin(), routed.end(), [&](const std::string& line) { return line.find("16 to 16 channels") != std::string::npos && line.find(words) != std::string::npos; });
+  const auto names = [](const Run& of, const std::string& words) {
+    const auto lines = of.state["plan"]["routed"].get<std::vector<std::string>>();
+    return std::any_of(lines.begin(), lines.end(), [&](const std::string& line) { return line.find("16 to 16 channels") != std::string::npos && line.find(words) != std::string::npos; });
   };
-  for (const std::pair<std::string, std::string>& each : {std::pair("output", "its output is wrong"), std::pair("input", "its input gradient is wrong"), std::pair("weight", "its weight gradient is wrong")}) {
+  for (const auto& each : std::vector<std::pair<std::string, std::string>>{std::pair("output", "its output is wrong"), std::pair("input", "its input gradient is wrong"), std::pair("weight", "its weight gradient is wrong")}) {
     const auto& [which, words] = each;
     CAPTURE(which);
     cache.emplace(folder.path() / "right");
