@@ -3,9 +3,13 @@
 
 #include <algorithm>
 #include <fstream>
+#include <span>
 #include <string_view>
 
+#include <elf.h>
+#include <link.h>
 #include <malloc.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <sluice/error.hpp>
@@ -26,6 +30,16 @@ std::optional<CgroupMemory> read_level(const fs::path& folder, int version) {
   level.used = number_in(folder / (version == 2 ? "memory.current" : "memory.usage_in_bytes")).value_or(0);
   level.reclaimable = field_in(folder / "memory.stat", version == 2 ? "inactive_file " : "total_inactive_file ").value_or(0);
   return level;
+}
+
+// Whether the loader wrote into its code: those pages are not those of the file.
+bool is_relocated_in_place(const dl_phdr_info& library) {
+  for (const auto& segment : std::span(library.dlpi_phdr, library.dlpi_phnum)) {
+    if (segment.p_type != PT_DYNAMIC) continue;
+    for (const auto* entry = reinterpret_cast<const ElfW(Dyn)*>(library.dlpi_addr + segment.p_vaddr); entry->d_tag != DT_NULL; ++entry)
+      if (entry->d_tag == DT_TEXTREL || (entry->d_tag == DT_FLAGS && (entry->d_un.d_val & DF_TEXTREL) != 0)) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -69,6 +83,22 @@ std::uint64_t free_memory(const fs::path& root) {
     least = std::min(least, group->limit - std::min(group->limit, held));
   }
   return least;
+}
+
+void give_back_pages_of_libraries() {
+  if (field_in("/proc/self/status", "TracerPid:").value_or(0) != 0) return;
+  dl_iterate_phdr(
+      [](dl_phdr_info* library, std::size_t, void*) {
+        if (std::string_view(library->dlpi_name).starts_with("linux-vdso") || is_relocated_in_place(*library)) return 0;
+        const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+        for (const auto& segment : std::span(library->dlpi_phdr, library->dlpi_phnum)) {
+          if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;  // what is written differs from the file
+          const auto begin = (library->dlpi_addr + segment.p_vaddr) / page * page, end = library->dlpi_addr + segment.p_vaddr + segment.p_memsz;
+          ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+        }
+        return 0;
+      },
+      nullptr);
 }
 
 void pin_malloc() {

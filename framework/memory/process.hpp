@@ -33,4 +33,8 @@ struct CgroupMemory {
 // first thing in main(), before any thread starts.
 void pin_malloc();
 
+// Pages of code and constants that were read while the process started, of all libraries: what is needed again comes back from the system's page cache.
+// Nothing where a debugger is attached, whose breakpoints lie in such pages.
+void give_back_pages_of_libraries();
+
 }  // namespace sluice

@@ -1,5 +1,6 @@
 // How the session fits into its budget: what the network needs is measured, a plan is chosen, and the rest goes to the samples.
 #include <dlfcn.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <map>
@@ -241,6 +242,9 @@ void Session::cut_clips(std::int64_t frames) {
 }
 
 void Session::fit(Reporter& reporter, const Options& options) {
+  // What loading, reading headers and building left behind is no part of the base, at this start or a later one.
+  malloc_trim(0);
+  give_back_pages_of_libraries();
   const std::uint64_t host_ram = budget_bytes(), there_is = free_memory() + resident_bytes();
   // A cgroup of exactly the budget counts a few pages of the kernel too.
   if (there_is < host_ram / 20 * 19)

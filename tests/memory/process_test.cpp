@@ -1,10 +1,13 @@
 // What the system says, against what the test did; cgroups against folders made to look like them.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <regex>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -41,6 +44,29 @@ TEST_CASE("resident bytes and their peak follow an allocation") {
   }
   CHECK(peak_resident_bytes() >= before + 60 * MiB);
   if (reset_peak_resident()) CHECK(peak_resident_bytes() < before + 60 * MiB);
+}
+
+namespace {
+int one() { return 1; }
+int two() { return 2; }
+// In pages that the loader writes.
+const std::array<int (*)(), 2> relocated{one, two};
+}  // namespace
+
+// Mistake caught: pages that are kept; pages given back that the loader or the program wrote, which would be those of the file again.
+TEST_CASE("pages of libraries are given back, and come again as they were") {
+  const std::string text = std::regex_replace(std::string("warm"), std::regex("w"), "s");
+  static int written = 0;
+  written = 7;
+  const auto before = resident_bytes();
+  give_back_pages_of_libraries();
+  const auto after = resident_bytes();
+  MESSAGE((before >> 10), " KiB before, ", (after >> 10), " KiB after");
+  CHECK(after + (1 << 20) <= before);
+  CHECK(relocated[0]() + relocated[1]() == 3);
+  CHECK(written == 7);
+  CHECK(std::regex_replace(text, std::regex("s"), "w") == "warm");
+  CHECK_THROWS_AS(std::stoi("no number"), std::invalid_argument);
 }
 
 TEST_CASE("threads are counted") {
