@@ -10,6 +10,7 @@
 #include <system_error>
 #include <vector>
 
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "framework/base/strings.hpp"
@@ -85,6 +86,8 @@ void speaks_for_itself() {
 
 void begin_afresh(char** arguments) {
   std::string lines;
+  // The loader, started as a program with this one as its argument, would take the next argument for the program.
+  const bool by_loader = getauxval(AT_BASE) == 0;
   {
     const std::lock_guard lock(state().mutex);
     lines = std::to_string(state().times + 1) + '\n';
@@ -94,6 +97,7 @@ void begin_afresh(char** arguments) {
     // Where the system refuses, this process says them once more.
     state().before = std::move(state().said);
   }
+  if (by_loader) return;
   setenv(variable, lines.c_str(), 1);
   std::error_code ignored;
   // By its own name, which is what ps shows.

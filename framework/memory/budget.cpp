@@ -31,10 +31,12 @@ Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std
     const bool buffer = account == Account::activations && needs.checkpoint_buffer > 0;
     budget.table += line(name_of(account), needs[account], buffer ? fmt::format("between steps the buffer of a checkpoint, {}", format_bytes(needs.checkpoint_buffer)) : std::string());
   }
-  budget.smallest = add(others, needs.smallest_samples);
+  const std::uint64_t together = add(others, needs.smallest_samples);
+  budget.smallest = std::max(together, needs.start);
   if (host_ram < budget.smallest) {
     budget.table += line("samples", needs.smallest_samples, needs.what_samples.empty() ? "the least" : "the least: " + needs.what_samples);
-    budget.table += line("together", budget.smallest, "");
+    budget.table += line("together", together, "");
+    if (needs.start > together) budget.table += line("start", needs.start, "of the process, until it has loaded its libraries and given back what that alone took");
     const bool alike = format_bytes(host_ram) == format_bytes(budget.smallest);
     const auto shown = [alike](std::uint64_t bytes) { return alike ? fmt::format("{} bytes", bytes) : format_bytes(bytes); };
     throw BudgetError(budget.smallest, fmt::format("the budget is too small: host_ram is {}, and this pipeline needs {}\n{}", shown(host_ram), shown(budget.smallest), budget.table),

@@ -30,6 +30,7 @@ struct BudgetNeeds {
   std::string what_batches{};       // e.g. "3 of 3.13 MiB"
   std::string what_decoders{};
   std::uint64_t checkpoint_buffer = 0;  // taken where activations were, between two steps; for the table
+  std::uint64_t start = 0;  // what the process holds at the peak of its start, before most of it is given back: no budget is smaller
 
   [[nodiscard]] std::uint64_t& operator[](Account account) { return bytes[static_cast<std::size_t>(account)]; }
   [[nodiscard]] std::uint64_t operator[](Account account) const { return bytes[static_cast<std::size_t>(account)]; }

@@ -31,6 +31,7 @@ namespace sluice {
 
 struct TensorNeeds {
   std::uint64_t base = 0;         // resident beside the tensors before the first pass: libraries, listing, headers
+  std::uint64_t start = 0;        // resident at the peak before that, while libraries were loaded and the network was built
   std::uint64_t runtime = 0;      // what the libraries keep beside the tensors while they work
   std::uint64_t parameters = 0;   // and statistics
   std::uint64_t gradients = 0;

@@ -67,6 +67,7 @@ bool NeedsMeter::recall() {
     if (json.at("key").get<std::string>() != key_ || json.at("check").get<std::string>() != check_of(json)) return false;
     TensorNeeds fixed;
     fixed.base = json.at("base");
+    fixed.start = json.at("start");
     fixed.parameters = json.at("parameters");
     fixed.gradients = json.at("gradients");
     fixed.optimizer = json.at("optimizer");
@@ -119,6 +120,7 @@ bool NeedsMeter::remember() const {
   if (folder_.empty() || passes_ == 0) return false;
   Json json{{"key", key_},
             {"base", fixed_.base},
+            {"start", fixed_.start},
             {"parameters", fixed_.parameters},
             {"gradients", fixed_.gradients},
             {"optimizer", fixed_.optimizer},

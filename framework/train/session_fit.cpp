@@ -276,7 +276,7 @@ void Session::fit_chunks(const std::vector<std::int64_t>& all, Reporter& reporte
       if (frames == all.back()) throw;
       continue;
     }
-    if (smallest < budget.smallest) {
+    if (smallest <= budget.smallest) {
       budget.smallest = smallest;
       planned.smallest = plan;
       planned.smallest_needs = needs;
@@ -364,6 +364,7 @@ void Session::fit_into_budget(Reporter& reporter, const Options& options) {
     if (device.is_cpu()) all.checkpoint_buffer = buffer;
     else all[Account::checkpoint] = buffer;
     all[Account::reserve] = reserve_bytes(threads);
+    all.start = tensors.start;
     all[Account::base] = tensors.base;
     all[Account::runtime] = tensors.runtime;
     all[Account::offload] = tensors.offload;

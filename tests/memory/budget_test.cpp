@@ -46,6 +46,22 @@ TEST_CASE("B works and B - 1 is refused, and the refusal names B") {
   }
 }
 
+// Mistake caught: a small network whose least is below what loading the libraries takes.
+TEST_CASE("no budget is smaller than what the start of the process takes") {
+  auto needs = some_needs();
+  needs.start = 400 * MiB;
+  CHECK(divide_budget(400 * MiB, needs, "").smallest == 400 * MiB);
+  try {
+    static_cast<void>(divide_budget(400 * MiB - 1, needs, ""));
+    FAIL("it must be refused");
+  } catch (const BudgetError& error) {
+    CHECK(error.smallest() == 400 * MiB);
+    CHECK(error.message().find("start           400 MiB") != std::string::npos);
+  }
+  needs.start = 300 * MiB;
+  CHECK(divide_budget(400 * MiB, needs, "").smallest == 378 * MiB + 8);
+}
+
 TEST_CASE("the advice works: 1,000 random needs, refused, then set to what the hint says") {
   Rng rng(abi::RandomKey{1, 0, 0, 0});
   for (int i = 0; i < 1000; ++i) {

@@ -99,7 +99,7 @@ TEST_CASE("what is foreseen is never below the resident peak and little above it
     Accounts reported = end_of(folder.path() / "run");
     REQUIRE(reported.contains("resident"));
     const double peak = reported.extract("resident").mapped();
-    CHECK(std::abs(peak - static_cast<double>(run.peak_resident)) <= 2 << 20);  // the last page comes after the last row
+    CHECK(std::abs(peak - static_cast<double>(run.peak_resident)) <= 8 << 20);  // the end of the process reads code that was given back
     CHECK(sum_of(foreseen) >= peak);
     CHECK(sum_of(foreseen) <= 1.2 * peak);  // M5 asks for 5 % at the median of networks of a gigabyte: reuse and what passes leave behind weigh less there
     CHECK(adds_up(sum_of(reported), peak, 0.03));
