@@ -119,7 +119,7 @@ double work_of(std::int64_t clips, const SegmentPlan& segments) { return static_
 std::uint64_t with_margin(std::uint64_t bytes) { return bytes + bytes / 64 + MiB; }
 
 NeedsMeter::NeedsMeter(NeedsRequest request, std::filesystem::path folder, std::string key)
-    : request_(std::move(request)), folder_(std::move(folder)), key_("9 " + std::move(key)), memory_(request_.device) {
+    : request_(std::move(request)), folder_(std::move(folder)), key_("10 " + std::move(key)), memory_(request_.device) {
   if (!recall()) measure_fixed();
   else if (request_.after_probing) measure_base();  // that one read headers, and built what it measured
   if (const TensorNeeds* smaller = request_.of_smaller) {
@@ -198,7 +198,8 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, double clips
   // Of a first pass not every block is touched when it is at its peak. What a library keeps when it is done is there at the peak of the next.
   const auto live = allocator.counters().live + store.counters().live, left = resident_bytes();
   const auto beside = std::max(peak - std::min(peak, weighed->footprint), left - std::min(left, live));
-  kept_ = std::max(kept_, beside - std::min(beside, fixed_.base));
+  const auto base = fixed_.base - std::min(fixed_.base, read_again);
+  kept_ = std::max(kept_, beside - std::min(beside, base));
   return with_margin(weighed->bytes);
 }
 
