@@ -88,7 +88,7 @@ class NeedsMeter {
     fixed.runtime = kept_;
     return fixed;
   }
-  // What the libraries keep beside the tensors in a run of microbatches of that many clips; 0: an evaluation alone. From the small passes: the same
+  // What the libraries keep beside the tensors in a run of microbatches of that many clips. From the small passes: the same
   // whatever was measured since, so that one file gives one plan.
   [[nodiscard]] std::uint64_t foreseen_runtime(std::int64_t microbatch) const;
   // In a run by this plan, in this process: as was seen when it was settled, and no less than what has been left here.
