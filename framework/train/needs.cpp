@@ -322,12 +322,10 @@ std::optional<std::uint64_t> NeedsMeter::training(std::int64_t clips, const Trai
     note_segments(recorder.seen());
     return weighed;
   });
-  // As it was known: one file gives one plan.
-  for (auto& item : trained_)
-    if (bytes && &item == known) {
-      item.here = true;
-      return item.bytes;
-    }
+  if (bytes && known) {
+    trained_[static_cast<std::size_t>(known - trained_.data())].here = true;
+    return known->bytes;  // as it was known: one file gives one plan
+  }
   if (bytes) trained_.push_back({clips, plan.segments, *bytes, stored, true});
   else note_failure(clips, plan.segments, cap);
   return bytes && *bytes <= cap ? bytes : std::nullopt;
@@ -358,11 +356,10 @@ std::optional<std::uint64_t> NeedsMeter::evaluation(std::int64_t clips, const Tr
     if (request_.loss) LossOfZeros(*request_.loss)(outputs, microbatch.inputs, microbatch.host);
     return recorder.weighed();
   });
-  for (auto& item : evaluated_)
-    if (bytes && &item == known) {
-      item.here = true;
-      return item.bytes;
-    }
+  if (bytes && known) {
+    evaluated_[static_cast<std::size_t>(known - evaluated_.data())].here = true;
+    return known->bytes;
+  }
   if (bytes) evaluated_.push_back({clips, *bytes, true});
   return bytes && *bytes <= cap ? bytes : std::nullopt;
 }
