@@ -3,7 +3,8 @@
   .venv/bin/python benchmarks/memory/accounts.py [--backbones r3d,r3d_18,...] [--quick]
 
 Each backbone at three input sizes under eight settings (microbatch whole or half, segments once or twice, one or four workers, fp32 or bf16, batch norm
-frozen, over the batch or over groups): three steps and an evaluation of 4 clips. Parts of the resident peak (VmHWM): `accounts` is the sum of the
+frozen, over the batch or over groups): an epoch of 9 clips in batches of 4, and an evaluation of 5. Both leave a single clip over, as a plan has to allow for:
+in fp32 it takes more than four together where a kernel takes another way for it. Parts of the resident peak (VmHWM): `accounts` is the sum of the
 accounts at the end of the run, where `runtime` is what the others leave of the resident memory between steps; `foreseen` the same sum with base and
 runtime as the plan foresaw them, so that nothing in it was taken from what was resident; `plan` all that `sluice plan` foresees (the share of the samples included,
 the reserve not). M5 asks for a plan of at least 1 and at most 1.05 at the median, M9 for accounts between 0.97 and 1.03. Exit code 1 where one is missed.
@@ -29,7 +30,7 @@ BACKBONES = {
 }
 SIZES = [(8, 64), (8, 112), (16, 112)]
 
-COMMON = ["budget.host_ram=6GiB", "data.train=16", "data.val=4", "batch.size=4"]
+COMMON = ["budget.host_ram=6GiB", "data.train=9", "data.val=5", "batch.size=4"]
 # Microbatch, segments twice, workers, precision, batch norm.
 SETTINGS = [
     (4, "false", 1, "fp32", '"frozen"'),
