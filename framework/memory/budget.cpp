@@ -53,9 +53,11 @@ Budget divide_budget(std::uint64_t host_ram, const BudgetNeeds& needs, const std
   budget.split.batches = std::min(budget.samples, needs.most.batches);
   budget.split.decoders = std::min(budget.samples - budget.split.batches, needs.most.decoders);
   budget.split.samples = budget.samples - budget.split.batches - budget.split.decoders;
-  if (budget.split.decoders > 0) budget.table += line("decoders", budget.split.decoders, needs.what_decoders);
-  if (budget.split.batches > 0) budget.table += line("batches", budget.split.batches, needs.what_batches);
-  if (budget.split.samples > 0) budget.table += line("samples", budget.split.samples, needs.what_samples.empty() ? "" : "the least, decoders and batches included: " + needs.what_samples);
+  const auto as_room_comes = [](const std::string& what, std::uint64_t given, std::uint64_t most) { return given < most && !what.empty() ? what + ", as room comes" : what; };
+  if (budget.split.decoders > 0) budget.table += line("decoders", budget.split.decoders, as_room_comes(needs.what_decoders, budget.split.decoders, needs.most.decoders));
+  if (budget.split.batches > 0) budget.table += line("batches", budget.split.batches, as_room_comes(needs.what_batches, budget.split.batches, needs.most.batches));
+  if (budget.split.samples > 0)
+    budget.table += line("samples", budget.split.samples, needs.what_samples.empty() ? "" : fmt::format("with decoders and batches at least {}: {}", format_bytes(needs.smallest_samples), needs.what_samples));
   if (budget.reuse > 0) budget.table += line("reuse", budget.reuse, "freed tensor memory, kept for the next tensor");
   if (budget.unused > 0) budget.table += line("unused", budget.unused, "");
   budget.table += line("together", host_ram, "");

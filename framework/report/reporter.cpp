@@ -108,7 +108,7 @@ struct Reporter::Impl {
   std::optional<double> drawn_at, plain_at, speed_at;
   std::string plain_progress;
   std::int64_t clips = 0;  // of this process
-  double waiting = 0;
+  double waiting = 0, training = 0;  // seconds
   double recent_waiting = 0, recent_seconds = 0;
   int failure_lines = 0;
 };
@@ -205,6 +205,7 @@ void Reporter::step(const StepReport& report) {
   self.pace.step(report.clips, seconds);
   self.clips += report.clips;
   self.waiting += report.seconds_waiting_for_data;
+  self.training += seconds;
   // Shares and the loss of the line follow the last dozen steps or so.
   constexpr double keep = 0.9;
   self.recent_waiting = keep * self.recent_waiting + report.seconds_waiting_for_data;
@@ -368,6 +369,7 @@ Summary Reporter::run_finished(const RunEnd& end) {
   summary.resumed_step = self.run.resumed_step;
   summary.clips = self.clips;
   summary.seconds = self.now() - self.started;
+  summary.seconds_training = self.training;
   summary.seconds_waiting = self.waiting;
   summary.epochs = self.history.epochs();
   summary.best = end.best;

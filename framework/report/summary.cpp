@@ -81,18 +81,19 @@ std::string summary_text(const Summary& summary, int width) {
   const auto resumed = summary.resumed_step ? fmt::format(" (went on from {})", *summary.resumed_step) : std::string();
   std::string out = fmt::format("{}: {}{}, {} in {}", summary.outcome, counted(static_cast<std::uint64_t>(summary.steps), "step"), resumed,
                                 counted(static_cast<std::uint64_t>(summary.clips), "clip"), format_duration(summary.seconds));
-  if (summary.seconds > 0 && summary.clips > 0)
-    out += fmt::format(" ({:.1f} clips/s, {} waiting for data)", static_cast<double>(summary.clips) / summary.seconds, share_text(summary.seconds_waiting, summary.seconds));
+  if (summary.seconds_training > 0 && summary.clips > 0)
+    out += fmt::format(" ({:.1f} clips/s in training, {} of it waiting for data)", static_cast<double>(summary.clips) / summary.seconds_training, share_text(summary.seconds_waiting, summary.seconds_training));
   out += '\n';
   if (!summary.epochs.empty()) out += epochs_text(summary, width);
   if (summary.best)
     out += fmt::format("best: {} {} at step {} (epoch {})\n", summary.best->metric, number_text(summary.best->value), summary.best->step, summary.best->epoch + 1);
 
-  if (const auto text = memory_text(summary); !text.empty()) out += fmt::format("memory: {}\n", text);
+  const auto memory = memory_text(summary);
   std::vector<std::pair<std::uint64_t, std::size_t>> accounts;
   for (std::size_t i = 0; i < summary.peak.size(); ++i)
     if (summary.peak[i] > 0) accounts.emplace_back(summary.peak[i], i);
   std::sort(accounts.begin(), accounts.end(), [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
+  if (!memory.empty()) out += fmt::format("memory: {}{}\n", memory, accounts.empty() ? "" : "; each account at a peak of its own:");
   TextTable table({Align::left, Align::right});
   for (const auto& [bytes, account] : accounts) table.row({std::string(name_of(static_cast<Account>(account))), format_bytes(bytes)});
   out += table.text(2, width);

@@ -40,6 +40,7 @@ struct Summary {
   std::optional<std::int64_t> resumed_step;  // what this process went on from; clips and seconds are its own
   std::int64_t clips = 0;
   double seconds = 0;          // wall time
+  double seconds_training = 0;  // of it, in steps, waiting included
   double seconds_waiting = 0;  // for data
   std::vector<EpochRow> epochs;
   std::optional<BestResult> best;

@@ -126,7 +126,7 @@ Weights find_weights(const fs::path& wanted, const fs::path& run_dir) {
       if (newest.checkpoint) found.checkpoint.emplace(std::move(*newest.checkpoint));
     }
     if (!found.checkpoint)
-      throw Error(Code::configuration, "there is no checkpoint in this run's folder", "train it first, or name one: --checkpoint FOLDER", checkpoint_folder(run_dir).string());
+      throw Error(Code::configuration, "there is no checkpoint in this run's folder", "train it first; or name one, --checkpoint FOLDER; a relative run.dir is looked for from the current folder", checkpoint_folder(run_dir).string());
   }
   found.state = run_state_from_json(found.checkpoint->state());
   return found;

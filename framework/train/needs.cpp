@@ -194,7 +194,10 @@ std::optional<std::uint64_t> NeedsMeter::measure(std::uint64_t cap, double clips
   allocator.keep_beyond_peak(true);
   if (!memory_.in_host()) memory_.trim();
   store.trim();
-  if (!weighed) return std::nullopt;
+  if (!weighed) {
+    give_back_pages_of_libraries();  // unwinding has read some MiB of them, which is none of what later passes keep
+    return std::nullopt;
+  }
   // Of a first pass not every block is touched when it is at its peak. What a library keeps when it is done is there at the peak of the next.
   const auto live = allocator.counters().live + store.counters().live, left = resident_bytes();
   const auto beside = std::max(peak - std::min(peak, weighed->footprint), left - std::min(left, live));

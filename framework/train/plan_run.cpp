@@ -1,4 +1,5 @@
 // plan: how a pipeline would train inside its budget, why so, and what another budget would change; with --measure, what each switch does.
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <utility>
@@ -29,6 +30,13 @@ Json to_json(const TrainingPlan& plan, const Session& session) {
   return json;
 }
 
+// That of the least budget: where the start of the process takes more than the smallest plan, there is room for a better one.
+const TrainingPlan& plan_of_least(const Session& session) {
+  const Planned& planned = session.planned;
+  const auto fits = std::find_if(planned.steps.begin(), planned.steps.end(), [&](const PlanStep& step) { return step.host_ram <= planned.smallest_needs.start; });
+  return fits == planned.steps.end() || planned.smallest_needs.start < session.budget.smallest ? planned.smallest : fits->plan;
+}
+
 // Neighbours closer than one of so many parts of the whole range say little: a network of many segments has thousands of plans. The last,
 // and each microbatch with every activation where it is, stay. `bytes`: the budget that is looked at.
 std::vector<const PlanStep*> apart(const std::vector<PlanStep>& steps, std::uint64_t parts, std::uint64_t PlanStep::*bytes) {
@@ -50,7 +58,7 @@ Json json_of(const Session& session) {
   json["workers"] = session.workers;
   json["compute_threads"] = session.pipeline.budget.compute_threads.value;
   json["batches_in_flight"] = session.batches_in_flight();
-  json["smallest_plan"] = to_json(planned.smallest, session);
+  json["smallest_plan"] = to_json(plan_of_least(session), session);
   json["accounts"] = {{"base", planned.needs.base},           {"runtime", planned.needs.runtime},     {"parameters", planned.needs.parameters},   {"gradients", planned.needs.gradients},
                       {"optimizer", planned.needs.optimizer}, {"activations", planned.needs.activations}, {"offload", planned.needs.offload}, {"decoders", session.budget.split.decoders}, {"samples", session.budget.split.samples}, {"batches", session.budget.split.batches}, {"reuse", session.budget.reuse}, {"reserve", session.budget.reserve}, {"unused", session.budget.unused}};
   json["layout"] = wants_channels_last(session.pipeline) ? "channels_last" : "contiguous";
@@ -128,11 +136,13 @@ void print_text(const Session& session) {
                fmt::format("{} of {}", format_bytes(planned.needs.tensors()), format_bytes(session.device_memory())));
   print_segments(session);
   print_steps(session);
-  const std::string frames = planned.smallest.chunk > 0 ? fmt::format(", {} frames at a time", planned.smallest.chunk) : "";
-  fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time{}, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, planned.smallest.microbatch, frames,
-             text_of(planned.smallest.segments.twice));
+  const TrainingPlan& least = plan_of_least(session);
+  const std::string frames = least.chunk > 0 ? fmt::format(", {} frames at a time", least.chunk) : "";
+  fmt::print("the least that works: host_ram = \"{}\" ({} bytes), {} at a time{}, computed twice: {}\n", bytes_to_write(session.budget.smallest), session.budget.smallest, least.microbatch, frames,
+             text_of(least.segments.twice));
   const std::uint64_t tensors = session.smallest_device_memory();
-  fmt::print("the least of its tensors, what a card has to hold: device_memory = \"{}\" ({} bytes), and what its driver takes beside them\n", bytes_to_write(tensors), tensors);
+  fmt::print("the least of its tensors, what a card has to hold: device_memory = \"{}\" ({} bytes){}, and what its driver takes beside them\n", bytes_to_write(tensors), tensors,
+             session.device_memory() > 0 ? " with host_ram as it is, for what is offloaded lies there" : "");
 }
 
 std::vector<MeasuredSwitch> print_measured(const Switches& switches, const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {

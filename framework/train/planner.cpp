@@ -128,7 +128,7 @@ class Planner {
       return true;
     }
     const auto microbatch = limits_.microbatches.back();
-    const std::string hint = fmt::format("; or batch.microbatch = {}: the batch stays whole", limits_.batch);
+    const std::string hint = fmt::format("; or {}: the batch stays whole", limits_.to_stay_whole);
     if (!beside.draws.empty())
       throw Error(Code::configuration, fmt::format("{} draws random numbers beside its Pass, and microbatches of {} would change what is drawn", beside.draws, microbatch),
                   "use pass.dropout(x, p), whose draws follow the sample, for torch::dropout" + hint);
@@ -357,7 +357,9 @@ class Planner {
       const auto best = cheapest(all);
       if (!best) return;
       const Found& found = best->found;
-      out.steps.push_back({found.plan, least(found.plan.microbatch) + (request_.tensors_in_host ? found.peak : 0) + found.store, meter_.fixed().parameters + meter_.fixed().optimizer + found.peak, found.again, found.moved});
+      const std::uint64_t start = meter_.fixed().start, host_ram = least(found.plan.microbatch) + (request_.tensors_in_host ? found.peak : 0) + found.store;
+      out.steps.push_back({found.plan, std::max(host_ram, start), meter_.fixed().parameters + meter_.fixed().optimizer + found.peak, found.again, found.moved});
+      if (request_.device_memory == 0 && host_ram <= start) return;  // no budget is too small for it
       if (may_offload() && apart == 0) apart = found.peak / 256;
       if (found.peak <= apart + 1) return;
       cap = found.peak - 1 - apart;

@@ -115,7 +115,7 @@ PrecisionSupport precision_support(const Arithmetic& arithmetic) {
   if (arithmetic.device.is_cpu()) {
     const bool bf16 = arithmetic.precision == Precision::bf16;
     support.native = processor_has(bf16 ? std::vector<std::string>{"avx512_bf16", "amx_bf16", "bf16"} : std::vector<std::string>{"avx512_fp16", "amx_fp16", "asimdhp"});
-    if (!support.native) support.why = fmt::format("this processor has no instructions for {} ({}): it takes less memory here, and more time", name_of(arithmetic.precision), bf16 ? "avx512_bf16, amx_bf16" : "avx512_fp16, amx_fp16");
+    if (!support.native) support.why = fmt::format("this processor has no instructions for {} ({}): emulated, it takes more time here, and may take more memory", name_of(arithmetic.precision), bf16 ? "avx512_bf16, amx_bf16" : "avx512_fp16, amx_fp16");
   }
   return support;
 }

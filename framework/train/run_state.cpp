@@ -162,10 +162,12 @@ std::vector<std::string> check_resume(const RunState& saved, const RunState& now
     (difference.changes_result && !forced ? refused : lines).push_back(line);
   }
   if (refused.empty()) return lines;
-  const bool threads_alone = refused.size() == 1 && refused.front().starts_with("compute_threads");
+  const auto alone = [&](std::string_view key) { return refused.size() == 1 && refused.front().starts_with(key); };
   throw Error(Code::configuration, "this is not the run that was saved, and its result would be another:\n    " + join(refused, "\n    "),
-              threads_alone ? fmt::format("set budget.compute_threads = {}, or accept other last digits with --force-threads", saved.compute_threads)
-                            : "put these back as they were, or start another run in another folder: run.dir = \"...\"");
+              alone("compute_threads") ? fmt::format("set budget.compute_threads = {}, or accept other last digits with --force-threads", saved.compute_threads)
+              : alone("run.epochs") || alone("run.steps")
+                  ? "the schedule spreads its rates over the whole run, so a longer one had other rates from its first step. To train on, start another run from these weights: model.weights = \"...\" and another run.dir"
+                  : "put these back as they were, or start another run in another folder: run.dir = \"...\"");
 }
 
 }  // namespace sluice

@@ -89,7 +89,7 @@ void Session::open_data(Reporter& reporter, Options& options) {
                                                                                              dataset->failed().front().where + ": " + dataset->failed().front().why),
                 "", pipeline.data.place.text());
   if (!options.training && dataset->samples(Split::val) == 0)
-    throw Error(Code::data, "there is nothing to evaluate on: " + (dataset->failed().empty() ? std::string("the source lists no sample in val")
+    throw Error(Code::data, (options.source ? "there is nothing to predict: " : "there is nothing to evaluate on: ") + (dataset->failed().empty() ? std::string("the source lists no sample in val")
                                                                                          : dataset->failed().front().where + ": " + dataset->failed().front().why),
                 "", pipeline.data.place.text());
   const std::int64_t size = pipeline.batch.size.value, count = dataset->samples(Split::train);

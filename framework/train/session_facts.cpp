@@ -83,7 +83,7 @@ std::vector<std::pair<std::string, std::string>> Session::facts() const {
     const std::int64_t size = pipeline.batch.size.value;
     std::string batch = counted(static_cast<std::uint64_t>(size), "clip");
     if (chunking.on()) batch += fmt::format(", of up to {} frames, {} at a time and {} more on each side", with_commas(static_cast<std::uint64_t>(longest_clip_)), chunking.frames, chunking.halo);
-    else if (planned.plan.microbatch < size) batch += fmt::format(", {} at a time", planned.plan.microbatch);
+    else if (const auto each = planned.plan.microbatch; each < size) batch += fmt::format(", {} at a time{}", each, size % each == 0 ? "" : fmt::format(" and {} the last time", size % each));
     if (!planned.whole_because.empty()) batch += "; " + planned.whole_because;
     if (planned.plan.segments.twice.any()) batch += ", computed twice: " + text_of(planned.plan.segments.twice);
     if (planned.plan.segments.offload.any()) batch += ", offloaded: " + text_of(planned.plan.segments.offload);

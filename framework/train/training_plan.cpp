@@ -51,6 +51,7 @@ PlanLimits plan_limits(const Pipeline& pipeline, std::int64_t batch_norms, std::
   limits.checkpoint = pipeline.plan.checkpoint;
   limits.offload = pipeline.plan.offload;
   limits.eval_microbatch = pipeline.eval.microbatch.value;
+  limits.to_stay_whole = fmt::format("batch.microbatch = {}", size);
   if (batch_norms > 0 && norm.mode == BatchNormConfig::Mode::batch && pinned != 0 && pinned < size)
     throw Error(Code::configuration,
                 fmt::format("the model has {} with statistics over the whole batch of {}; microbatches of {} would change what is learnt",
@@ -67,6 +68,7 @@ PlanLimits plan_limits(const Pipeline& pipeline, std::int64_t batch_norms, std::
       throw Error(Code::configuration, fmt::format("batch.microbatch = {} and model.batch_norm = {{ group = {} }} exclude each other: the group is the microbatch", wanted.value, norm.group),
                   fmt::format("write batch.microbatch = {} or \"auto\"", norm.group), wanted.place.text());
     limits.microbatches = {norm.group};
+    limits.to_stay_whole = "model.batch_norm = \"batch\"";
   } else if (batch_norms > 0 && norm.mode == BatchNormConfig::Mode::batch) {
     limits.microbatches = {size};
   } else if (pinned != 0) {

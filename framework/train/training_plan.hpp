@@ -44,6 +44,7 @@ struct PlanLimits {
   std::int64_t eval_microbatch = 0;        // 0: that of the training, or less
   SegmentChoice checkpoint;
   SegmentChoice offload{};
+  std::string to_stay_whole{};             // what to write for the batch to go through in one piece
   [[nodiscard]] bool one_pass() const { return microbatches.back() >= batch; }
 };
 

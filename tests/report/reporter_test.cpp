@@ -125,7 +125,7 @@ TEST_CASE("a run without a terminal: lines at the ends of epochs and every ten s
   CHECK(text.find("run motion8\n  model  r3d\n") != std::string::npos);
   CHECK(text.find("epoch 1/2  step 20  mean loss 0.1799  160 clips in 10.0 s\n  evaluated 100 clips in 2.0 s: accuracy.top1 0.5  (best so far)\n") != std::string::npos);
   CHECK(count_of(text, "step 2") <= 3);
-  CHECK(text.find("finished: 40 steps, 320 clips in 31.0 s (10.3 clips/s, 16 % waiting for data)") != std::string::npos);
+  CHECK(text.find("finished: 40 steps, 320 clips in 31.0 s (16.0 clips/s in training, 25 % of it waiting for data)") != std::string::npos);
   CHECK(text.find("activations  40.0 MiB") != std::string::npos);
   CHECK(text.find("failed: 2 samples") != std::string::npos);
   CHECK(error.captured.text() == "warning: look here\nfrom elsewhere\nsample left out: data/a.mp4: moov atom not found\nsample left out: data/b.mp4: moov atom not found\n");

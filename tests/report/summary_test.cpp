@@ -15,7 +15,8 @@ TEST_CASE("the summary of a run, as a person reads it") {
   summary.steps = 600;
   summary.clips = 9600;
   summary.seconds = 245;
-  summary.seconds_waiting = 7.4;
+  summary.seconds_training = 200;
+  summary.seconds_waiting = 6;
   summary.epochs = {{0, 100, 1600, 1.91234, 41.5, {{"accuracy.top1", 0.5}}}, {1, 200, 1600, 0.71, 40.1, {{"accuracy.top1", 0.975}, {"loss", 0.1}}}};
   summary.best = BestResult{"accuracy.top1", 0.975, 200, 1};
   summary.peak[static_cast<std::size_t>(Account::activations)] = 612 * MiB;
@@ -25,12 +26,12 @@ TEST_CASE("the summary of a run, as a person reads it") {
   summary.failures = {{"moov atom not found", {2, "data/a.mp4"}}, {"the file is empty", {17, "data/\xff.mp4"}}};
   summary.places = {{"metrics", "/runs/a/metrics.jsonl"}, {"checkpoints", "/runs/a/checkpoints"}};
   CHECK(summary_text(summary) ==
-        "finished: 600 steps, 9,600 clips in 4 min 05 s (39.2 clips/s, 3 % waiting for data)\n"
+        "finished: 600 steps, 9,600 clips in 4 min 05 s (48.0 clips/s in training, 3 % of it waiting for data)\n"
         "  epoch  step  clips  train loss    time  accuracy.top1  val loss\n"
         "      1   100  1,600       1.912  41.5 s            0.5\n"
         "      2   200  1,600        0.71  40.1 s          0.975       0.1\n"
         "best: accuracy.top1 0.975 at step 200 (epoch 2)\n"
-        "memory: 1.17 GiB resident at the peak, 78 % of the budget of 1.50 GiB\n"
+        "memory: 1.17 GiB resident at the peak, 78 % of the budget of 1.50 GiB; each account at a peak of its own:\n"
         "  activations  612 MiB\n"
         "  base         100 MiB\n"
         "failed: 19 samples, listed in failures.jsonl\n"
