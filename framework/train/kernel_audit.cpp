@@ -1,5 +1,6 @@
 // The child answers a line a kernel, so where it dies is known: that kernel is not trusted, and another child goes on behind it. One for
-// which memory was short is not trusted either, but that is no verdict to keep.
+// which memory was short has no verdict: what a network computes must not follow from the memory there was, so another child finds out how
+// much would have been enough, and who asked refuses the run.
 #include "framework/train/kernel_audit.hpp"
 
 #include <algorithm>
@@ -107,11 +108,17 @@ constexpr double longest_check = 120;  // seconds for one kernel
 
 constexpr const char* out_of_memory = "memory";  // what a child says of a kernel for which it had too little
 
-// As far as a child comes; nothing behind the kernel at which the last one died. Without a value: memory was short.
-std::vector<std::optional<KernelErrors>> errors_of(const std::vector<KernelCall>& calls, const AuditOptions& options) {
-  std::vector<std::optional<KernelErrors>> found;
+struct Found {
+  std::optional<KernelErrors> errors{};
+  bool short_of_memory = false;
+  std::uint64_t peak = 0;  // of the tensors
+};
+
+// As far as a child comes with so much memory; nothing behind the kernel at which the last one died.
+std::vector<Found> errors_of(const std::vector<KernelCall>& calls, const AuditOptions& options, std::uint64_t memory) {
+  std::vector<Found> found;
   while (found.size() < calls.size()) {
-    Json input{{"threads", options.threads}, {"cap", options.child_memory - child_base}, {"calls", Json::array()}};
+    Json input{{"threads", options.threads}, {"cap", memory - child_base}, {"calls", Json::array()}};
     for (std::size_t i = found.size(); i < calls.size(); ++i) input["calls"].push_back(calls[i].text());
     ChildProcess child({.program = options.program, .arguments = options.arguments, .input = input.dump()});
     bool started = false;
@@ -124,11 +131,12 @@ std::vector<std::optional<KernelErrors>> errors_of(const std::vector<KernelCall>
         continue;
       }
       if (*line == out_of_memory) {
-        found.emplace_back();
+        found.push_back({.short_of_memory = true});
         continue;
       }
       try {
-        found.emplace_back(errors_from(Json::parse(*line)));
+        const auto json = Json::parse(*line);
+        found.push_back({.errors = errors_from(json), .peak = json.value("peak", std::uint64_t{0})});
       } catch (const std::exception&) {
         break;
       }
@@ -137,9 +145,17 @@ std::vector<std::optional<KernelErrors>> errors_of(const std::vector<KernelCall>
     if (found.size() == calls.size()) break;
     // Killed from outside, as a system does that is short of memory, it says nothing of the kernel.
     const bool killed = !child.open() && child.end().signal == SIGKILL;
-    found.push_back(killed ? std::nullopt : std::optional(KernelErrors{unknown, unknown, unknown, unknown}));
+    found.push_back({.errors = killed ? std::nullopt : std::optional(KernelErrors{unknown, unknown, unknown, unknown})});
   }
   return found;
+}
+
+// What a child would have needed for these; 0 where that cannot be found out.
+std::uint64_t enough_for(const std::vector<KernelCall>& calls, const AuditOptions& options) {
+  if (options.spare < child_base + least_for_tensors) return 0;
+  std::uint64_t most = least_for_tensors;
+  for (const auto& found : errors_of(calls, options, options.spare)) most = std::max(most, found.short_of_memory ? options.spare - child_base + MiB : found.peak);
+  return child_base + most;
 }
 
 std::string number(double error) { return error < 10 ? fmt::format("{:.3g}", error) : "not finite"; }
@@ -186,14 +202,18 @@ KernelAudit audit_kernels(const std::vector<KernelCall>& calls, const AuditOptio
   std::vector<KernelCall> unknown_calls;
   for (const auto& call : calls)
     if (!verdicts.find(call.text())) unknown_calls.push_back(call);
-  if (!unknown_calls.empty() && options.child_memory >= child_base + least_for_tensors) {
-    const auto found = errors_of(unknown_calls, options);
+  if (!unknown_calls.empty()) {
+    const bool has_room = options.child_memory >= child_base + least_for_tensors;
+    const auto found = has_room ? errors_of(unknown_calls, options, options.child_memory) : std::vector<Found>(unknown_calls.size(), {.short_of_memory = true});
+    std::vector<KernelCall> larger;
     for (std::size_t i = 0; i < found.size(); ++i) {
-      if (!found[i]) continue;
-      verdicts.add(unknown_calls[i].text(), *found[i]);
+      if (found[i].short_of_memory) larger.push_back(unknown_calls[i]);
+      if (!found[i].errors) continue;
+      verdicts.add(unknown_calls[i].text(), *found[i].errors);
       ++audit.checked;
     }
     if (audit.checked > 0) verdicts.save();
+    if (!larger.empty()) audit.child_needs = enough_for(larger, options);
     if (options.progress) options.progress(1);
   }
   std::map<std::string, std::string> lines;  // one for a kernel that is wrong with one clip and with several
@@ -220,6 +240,7 @@ int check_kernels_in_child() {
     fmt::print("ready\n");
     std::fflush(stdout);
     for (const auto& text : input.at("calls")) {
+      CappedAllocator::install().reset_peak();
       KernelErrors errors{unknown, unknown, unknown, unknown};
       bool short_of_memory = false;
       try {
@@ -231,7 +252,9 @@ int check_kernels_in_child() {
       } catch (const c10::Error&) {
         // An operation that refuses its own type is none to trust.
       }
-      fmt::print("{}\n", short_of_memory ? out_of_memory : to_json(errors).dump());
+      Json line = to_json(errors);
+      line["peak"] = CappedAllocator::install().counters().footprint;
+      fmt::print("{}\n", short_of_memory ? out_of_memory : line.dump());
       std::fflush(stdout);
       CappedAllocator::install().trim();
     }

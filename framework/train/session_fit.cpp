@@ -197,19 +197,30 @@ std::uint64_t Session::offload_room() const {
 // On a device other than the CPU the library's kernels are used as they are.
 void Session::check_kernels(NeedsMeter& meter, Reporter& reporter, const Options& options) {
   if (!arithmetic.reduced() || !device.is_cpu()) return;
-  const std::uint64_t budget_left = budget_bytes() - std::min(budget_bytes(), resident_bytes());
-  const auto& calls = meter.kernels(budget_left);
+  const auto left = [this] { return budget_bytes() - std::min(budget_bytes(), resident_bytes()); };
+  // Where not even a forward pass fits the run will be refused: what it would need is found out with the kernels that it would have.
+  const bool fits = !meter.kernels(left()).empty();
+  const auto& calls = fits ? meter.kernels(left()) : meter.kernels(NeedsMeter::to_spare());
   CappedAllocator::install().trim();
   AuditOptions how;
   how.program = "/proc/self/exe";
   how.cache = cache;
-  how.child_memory = budget_bytes() - std::min(budget_bytes(), resident_bytes());
+  how.spare = NeedsMeter::to_spare();
+  how.child_memory = fits ? left() : how.spare;
   how.threads = pipeline.budget.compute_threads.value;
   how.progress = [&](double fraction) {
     if (options.progress) options.progress();
     reporter.progress(fmt::format("checking the kernels in {}", name_of(arithmetic.precision)), fraction);
   };
   const auto audit = audit_kernels(calls, how);
+  if (audit.child_needs > 0) {
+    const std::uint64_t needed = with_margin(resident_bytes() + audit.child_needs);
+    throw BudgetError(needed,
+                      fmt::format("the budget is too small for the first start in {}: host_ram is {}, and the check of the network's kernels, in a process beside this one, needs {} of both together", name_of(arithmetic.precision),
+                                  format_bytes(budget_bytes()), format_bytes(needed)),
+                      fmt::format("check them once with more: sluice check with budget.host_ram={} (at least {} bytes); what is found out is kept, and later starts need no more than sluice plan says", bytes_to_write(needed), needed),
+                      pipeline.budget.host_ram.place.text());
+  }
   KernelRoutes::instance().trust(audit.trust);
   routed = audit.routed;
   why_routed_ = audit.why;

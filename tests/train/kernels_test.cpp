@@ -384,6 +384,23 @@ TEST_CASE("without a child nothing is trusted") {
   }
 }
 
+// Mistake caught: weights that follow from host_ram, for what could not be checked in it is computed in fp32.
+TEST_CASE("where memory was short for the check it is said how much would have been enough") {
+  const auto calls = three_calls();
+  const std::string large = R"(echo '{"output":0.001,"input_gradient":0.001,"weight_gradient":0.001,"products":0.001,"peak":1000000000}';)";
+  AuditOptions options = answered_by("echo ready; " + right + large + right);
+  options.spare = 2 * GiB;
+  CHECK(audit_kernels(calls, options).child_needs == 0);
+  options.child_memory = 100 * MiB;
+  CHECK(audit_kernels(calls, options).child_needs == 160 * MiB + 1000000000);
+  options.arguments[1] = "echo ready; " + right + right + right;
+  const std::uint64_t least = audit_kernels(calls, options).child_needs;
+  options.child_memory = least;
+  CHECK(audit_kernels(calls, options).child_needs == 0);
+  options.arguments[1] = "echo ready; echo memory; " + right + right;
+  CHECK(audit_kernels(calls, options).child_needs > options.spare);
+}
+
 // Mistake caught: a verdict that is none, kept for good: a kernel for which memory was short once, and computed in fp32 ever after.
 TEST_CASE("a kernel for which memory was short is not trusted, and checked again at the next start") {
   const auto calls = three_calls();
