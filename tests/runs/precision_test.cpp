@@ -151,6 +151,46 @@ TEST_CASE("a wrong kernel of the library is found, named and routed around, whic
 
 // Mistakes caught: a kernel that crashes taking the training with it; a loss scale that starts anew (then the first batches after the
 // kill are skipped, and other steps are made): with gradients ten million times too steep it has fallen by then, which the rows show.
+// Mistake caught: kernels that a tight budget leaves unchecked, computed in fp32 there and in bf16 elsewhere, so that host_ram and the cache decide what is
+// learnt and a killed run cannot go on; a number that is named and does not work.
+TEST_CASE("what is learnt in bf16 does not follow from the budget, and a first start without room for the check says how much is enough") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), synthetic_pipeline);
+  const auto run = [&](const char* verb, std::vector<std::string> words) {
+    for (const char* word : {"run.precision=bf16", "run.epochs=1"}) words.emplace_back(word);
+    words.insert(words.begin(), {verb, file});
+    return run_sluice(words, folder.path());
+  };
+  const auto learnt_within = [&](const std::string& host_ram) {
+    fs::remove_all(folder.path() / "run");
+    const Finished trained = run("train", {"run.dir=run", "budget.host_ram=" + host_ram});
+    INFO(trained.err);
+    REQUIRE(trained.code == 0);
+    return last_weights(folder.path() / "run");
+  };
+  std::string roomy, least;
+  {
+    const OwnCache cache(folder.path() / "one");
+    roomy = learnt_within("1GiB");
+    least = std::to_string(nlohmann::json::parse(run("plan", {"--json", "budget.host_ram=1GiB"}).out)["smallest_host_ram"].get<std::uint64_t>());
+    CHECK(learnt_within(least) == roomy);
+  }
+  std::string enough;
+  {
+    const OwnCache cache(folder.path() / "two");
+    const Finished refused = run("train", {"run.dir=run", "budget.host_ram=" + least});
+    INFO(refused.err);
+    CHECK(refused.code == 2);
+    CHECK(refused.err.find("the check of the network's kernels") != std::string::npos);
+    const auto at = refused.err.find("(at least ");
+    REQUIRE(at != std::string::npos);
+    enough = std::to_string(std::stoull(refused.err.substr(at + 10)));
+  }
+  const OwnCache cache(folder.path() / "three");
+  CHECK(learnt_within(enough) == roomy);
+  CHECK(learnt_within(least) == roomy);
+}
+
 TEST_CASE("a run in bf16 or fp16 resumed is as one that was never interrupted; another precision is refused") {
   const ScratchFolder folder;
   for (const std::string precision : {"bf16", "fp16"}) {
