@@ -1,6 +1,7 @@
 // sluice: the command line. Every error leaves through here, on standard error, with its exit code.
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <system_error>
@@ -64,6 +65,11 @@ void hold_standard_files() {
     if (::fcntl(fd, F_GETFD) < 0) static_cast<void>(::open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY));
 }
 
+// Fewer threads than budget.compute_threads says: oneDNN waits for the others for ever. OpenMP reads them when the first library that uses it is loaded.
+void leave_threads_to_the_budget() {
+  for (const char* name : {"OMP_THREAD_LIMIT", "OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS"}) ::unsetenv(name);
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Trains video models inside the memory you have.", "sluice");
   app.set_version_flag("--version", std::string("sluice ") + sdk_version);
@@ -102,6 +108,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   hold_standard_files();
+  leave_threads_to_the_budget();
   std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is a write that fails, as a full disk is
   try {
     const int code = run(argc, argv);

@@ -382,7 +382,8 @@ void Reader::free_keys(std::map<std::string, std::string>& values, std::string_v
       problems_.add(member.place, fmt::format("{} is no name of an environment variable", in_quotes(member.key)), "letters, digits and _");
       continue;
     }
-    if (member.key == "OMP_NUM_THREADS" || member.key == "MKL_NUM_THREADS") {
+    static const std::vector<std::string> of_threads{"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT", "OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS"};
+    if (std::find(of_threads.begin(), of_threads.end(), member.key) != of_threads.end()) {
       problems_.add(member.place, fmt::format("{} would break the budget of threads", member.key), "write budget.compute_threads");
       continue;
     }

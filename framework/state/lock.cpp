@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <sluice/error.hpp>
@@ -28,7 +29,7 @@ std::string host_name() {
 
 }  // namespace
 
-RunLock::RunLock(const std::filesystem::path& run_dir) {
+RunLock::RunLock(const std::filesystem::path& run_dir) : run_dir_(run_dir) {
   make_folders(system_disk(), run_dir);
   const auto path = run_dir / "lock";
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
@@ -52,7 +53,15 @@ RunLock::RunLock(const std::filesystem::path& run_dir) {
   if (::ftruncate(fd_, 0) == 0) static_cast<void>(::pwrite(fd_, text.data(), text.size(), 0) < 0);
 }
 
-RunLock::RunLock(RunLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+void RunLock::check() const {
+  struct stat ours{}, there{};
+  if (::fstat(fd_, &ours) != 0 || ::stat((run_dir_ / "lock").c_str(), &there) != 0) return;
+  if (ours.st_dev == there.st_dev && ours.st_ino == there.st_ino) return;
+  throw Error(Code::io, "this is no longer the folder in which the run began: it was renamed, and another run took its name, or its lock was replaced. Nothing more is written here",
+              "what was saved so far lies where the folder was moved to; go on from there with run.dir and --resume", run_dir_.string());
+}
+
+RunLock::RunLock(RunLock&& other) noexcept : run_dir_(std::move(other.run_dir_)), fd_(std::exchange(other.fd_, -1)) {}
 
 RunLock::~RunLock() {
   if (fd_ >= 0) ::close(fd_);

@@ -1,4 +1,4 @@
-// RunLock: one run a folder. The kernel drops the lock when its process ends, however it ends, so none goes stale.
+// RunLock: one run a folder, also where folders are renamed meanwhile. The kernel drops the lock when its process ends, however it ends, so none goes stale.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +13,11 @@ class RunLock {
   RunLock& operator=(RunLock&&) = delete;
   ~RunLock();
 
+  // Throws Error(Code::io) where another folder has taken the name of the one that was locked: what is written by name would go there.
+  void check() const;
+
  private:
+  std::filesystem::path run_dir_;
   int fd_ = -1;
 };
 

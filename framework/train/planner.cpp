@@ -394,8 +394,8 @@ class Planner {
     return out;
   }
   [[noreturn]] static void too_little(std::uint64_t spare) {
-    throw Error(Code::configuration, fmt::format("this machine has not enough free memory for even the smallest pass of this model: {} are free", format_bytes(spare)),
-                "use fewer or smaller frames, or a smaller model");
+    throw Error(Code::configuration, fmt::format("this machine, or its memory cgroup, has not enough free memory for even the smallest pass of this model: {} are free", format_bytes(spare)),
+                "use fewer or smaller frames, a smaller model, or, where batch norm keeps the batch whole, a smaller batch.size");
   }
 
   void check_names() const {

@@ -38,8 +38,9 @@ constexpr int longest_streak = 10;
 
 class TrainingRun {
  public:
-  TrainingRun(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter)
-      : request_(request),
+  TrainingRun(const RunLock& lock, const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter)
+      : lock_(lock),
+        request_(request),
         housekeeping_(housekeeping),
         reporter_(reporter),
         store_(checkpoint_folder(request.pipeline->run.dir.value), {.keep = request.pipeline->checkpoint.keep.value}),
@@ -326,6 +327,7 @@ class TrainingRun {
   }
 
   void save(bool best) {
+    lock_.check();
     housekeeping_.progress();
     RunState state = identity_;
     state.step = step_count_;
@@ -388,6 +390,7 @@ class TrainingRun {
     reporter_.run_finished(end);
   }
 
+  const RunLock& lock_;
   const TrainRequest& request_;
   Housekeeping& housekeeping_;
   Reporter& reporter_;
@@ -429,7 +432,7 @@ class TrainingRun {
 int run_training(const TrainRequest& request, Housekeeping& housekeeping, Reporter& reporter) {
   const RunLock lock(request.pipeline->run.dir.value);
   housekeeping.on_stop_end_at_once();
-  TrainingRun run(request, housekeeping, reporter);
+  TrainingRun run(lock, request, housekeeping, reporter);
   return run.run();
 }
 

@@ -78,6 +78,25 @@ TEST_CASE("a program started by the run does not inherit the lock") {
   ::waitpid(child, &status, 0);
 }
 
+// Catches a run that writes its checkpoints into another run's folder, and deletes that one's.
+TEST_CASE("a folder that took the name of the locked one is not taken for it") {
+  const ScratchFolder folder;
+  const auto dir = folder.path() / "run";
+  const RunLock lock(dir);
+  CHECK_NOTHROW(lock.check());
+  std::filesystem::rename(dir, folder.path() / "moved");
+  CHECK_NOTHROW(lock.check());  // nothing is there that could be harmed
+  const RunLock other(dir);
+  CHECK_NOTHROW(other.check());
+  try {
+    lock.check();
+    FAIL("another folder is taken for its own");
+  } catch (const Error& error) {
+    CHECK(error.code() == Code::io);
+    CHECK(error.where() == dir.string());
+  }
+}
+
 TEST_CASE("a link in the place of the lock is not followed") {
   const ScratchFolder folder;
   std::ofstream(folder.path() / "precious") << "text";
