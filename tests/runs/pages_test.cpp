@@ -75,5 +75,5 @@ TEST_CASE("every command of the page works as it stands, in its order") {
     INFO(command.text << "\n" << text_of_file(folder.path() / "log.txt"));
     CHECK(code == command.code);
   }
-  for (const auto* name : {"videos", "twice", "one_worker", "frozen", "smaller", "preset"}) CHECK(learnt(folder.path() / "runs" / name).size() >= 2);
+  for (const auto* name : {"try", "twice", "one_worker", "frozen", "smaller", "preset"}) CHECK(learnt(folder.path() / "runs" / name).size() >= 2);
 }
