@@ -6,6 +6,7 @@
 
 Keys override those of the pipeline, as on the command line. Memory in bytes.
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -81,20 +82,29 @@ def plan(file, *keys):
     return json.loads(sluice("plan", file, "--json", *keys))
 
 
+def wait_for(process):
+    """Its VmHWM in bytes once it has ended. The ru_maxrss that wait4 gives is no less than what this process held when it started the other."""
+    peak = 0
+    while process.poll() is None:
+        with contextlib.suppress(OSError, IndexError):
+            peak = max(peak, 1024 * int(pathlib.Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").split("VmHWM:")[1].split()[0]))
+        time.sleep(0.005)
+    return peak
+
+
 def train(file, *keys):
     """A run into the folder `run` beside the file: `peak` (VmHWM), `accounts` at its end, `resident` as they were counted, `seconds` of a step (median, without the first)."""
     folder = file.parent / "run"
     shutil.rmtree(folder, ignore_errors=True)
     with open(file.parent / "out.txt", "wb") as out:
         process = subprocess.Popen([SLUICE, "train", file, f"run.dir={folder}", *keys], stdout=out, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = status
-    if status != 0:
+        peak = wait_for(process)
+    if process.returncode != 0:
         raise Failed(f"sluice train {' '.join(keys)}: {(file.parent / 'out.txt').read_text(encoding='utf-8')}")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [row["time"]["waiting"] + row["time"]["computing"] for row in rows if row["kind"] == "step"]
     accounts = rows[-1]["memory"]
-    return {"peak": usage.ru_maxrss * 1024, "resident": accounts.pop("resident"), "accounts": accounts, "seconds": statistics.median(steps[1:] or steps)}
+    return {"peak": peak, "resident": accounts.pop("resident"), "accounts": accounts, "seconds": statistics.median(steps[1:] or steps)}
 
 
 def tree_pss(pid):
