@@ -456,3 +456,28 @@ TEST_CASE("device_memory on the CPU bounds the tensors: the plan of a card, trie
   CHECK(unknown.code == 2);
   CHECK(unknown.err.find("plan.offload names 'layr1.0', and the model has no such segment") != std::string::npos);
 }
+
+// Catches: a row of the table with a budget that is refused, for the start of the process takes more than its plan; a least that names another plan than the one
+// that it gets.
+TEST_CASE("where the start takes more than the smallest plan, no row is below it, and the least names the plan that it gets") {
+  const ScratchFolder folder;
+  const OwnCache cache(folder.path());
+  const auto file = write_pipeline(folder.path(), synthetic_pipeline);
+  const std::vector<std::string> tiny{"model.batch_norm=frozen", "model.backbone.width=4", "batch.size=4", "budget.compute_threads=1", "budget.workers=1"};
+  const auto with = [&](std::uint64_t host_ram) {
+    auto words = tiny;
+    words.push_back("budget.host_ram=" + std::to_string(host_ram));
+    return words;
+  };
+  const Plan roomy = plan_of(file, folder.path(), tiny);
+  auto below = with(roomy.smallest() - 1);
+  below.insert(below.begin(), {"check", file});
+  const Finished refused = run_sluice(below, folder.path());
+  CHECK(refused.code == 2);
+  INFO(refused.err);
+  REQUIRE(refused.err.find("  start ") != std::string::npos);  // it is the start that is short
+  for (const auto& row : roomy.json["steps"]) CHECK(row["host_ram"] >= roomy.smallest());
+  const Plan least = plan_of(file, folder.path(), with(roomy.smallest()));
+  CHECK(least.json["plan"]["microbatch"] == roomy.json["smallest_plan"]["microbatch"]);
+  CHECK(least.json["plan"]["checkpoint"] == roomy.json["smallest_plan"]["checkpoint"]);
+}
