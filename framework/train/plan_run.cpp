@@ -30,11 +30,11 @@ Json to_json(const TrainingPlan& plan, const Session& session) {
   return json;
 }
 
-// That of the least budget: where the start of the process takes more than the smallest plan, there is room for a better one.
+// That of the least budget, which may have room for a better one than the smallest: margins, and the start of the process, are no plan's.
 const TrainingPlan& plan_of_least(const Session& session) {
   const Planned& planned = session.planned;
-  const auto fits = std::find_if(planned.steps.begin(), planned.steps.end(), [&](const PlanStep& step) { return step.host_ram <= planned.smallest_needs.start; });
-  return fits == planned.steps.end() || planned.smallest_needs.start < session.budget.smallest ? planned.smallest : fits->plan;
+  const auto fits = std::find_if(planned.steps.begin(), planned.steps.end(), [&](const PlanStep& step) { return step.host_ram <= session.budget.smallest; });
+  return fits == planned.steps.end() || session.device_memory() > 0 ? planned.smallest : fits->plan;
 }
 
 // Neighbours closer than one of so many parts of the whole range say little: a network of many segments has thousands of plans. The last,
