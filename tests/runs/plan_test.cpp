@@ -475,7 +475,7 @@ TEST_CASE("no row is below what the start takes, and the least names the plan th
     INFO(refused.err);
     CHECK(refused.code == 2);
     const bool by_the_start = refused.err.find("\n  start ") != std::string::npos;
-    MESSAGE(std::string(precision) + ": the least, " + std::to_string(roomy.smallest() >> 20) + " MiB, is that of the " + (by_the_start ? "start" : "plan"));
+    MESSAGE(std::string(precision) << ": the least, " << (roomy.smallest() >> 20) << " MiB, is that of the " << std::string(by_the_start ? "start" : "plan"));
     if (by_the_start)
       for (const auto& row : roomy.json["steps"]) CHECK(row["host_ram"] >= roomy.smallest());
     words.push_back("budget.host_ram=" + std::to_string(roomy.smallest()));
