@@ -150,9 +150,9 @@ std::vector<Found> errors_of(const std::vector<KernelCall>& calls, const AuditOp
   return found;
 }
 
-// What a child would have needed for these; 0 where that cannot be found out.
+// What a child would have needed for these; where no larger one can be tried, more than there was.
 std::uint64_t enough_for(const std::vector<KernelCall>& calls, const AuditOptions& options) {
-  if (options.spare < child_base + least_for_tensors) return 0;
+  if (options.spare < child_base + least_for_tensors) return std::max(child_base + least_for_tensors, options.child_memory + MiB);
   std::uint64_t most = least_for_tensors;
   for (const auto& found : errors_of(calls, options, options.spare)) most = std::max(most, found.short_of_memory ? options.spare - child_base + MiB : found.peak);
   return child_base + most;

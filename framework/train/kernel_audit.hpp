@@ -27,7 +27,7 @@ struct AuditOptions {
   std::vector<std::string> arguments{"check-kernels"};
   std::filesystem::path cache{};   // folder; empty: nothing is kept
   std::uint64_t child_memory = 0;  // all that the child may take; too little: what it is short for is not trusted
-  std::uint64_t spare = 0;         // what another may take then, to find out how much is enough; 0: that is not asked
+  std::uint64_t spare = 0;         // what another may take then, to find out how much is enough
   std::int64_t threads = 1;        // of the trainer: kernels differ with it
   std::function<void(double fraction)> progress{};
 };
@@ -37,7 +37,7 @@ struct KernelAudit {
   // In words, sorted: what is computed in another way. The same whenever it is found out, so that a resumed run can be compared.
   std::vector<std::string> routed;
   std::vector<std::string> why;  // the same with the errors that were seen
-  std::uint64_t child_needs = 0;    // where memory was short: with so much it is not; 0: it was not, or nobody knows
+  std::uint64_t child_needs = 0;    // where memory was short: with so much it is not, as far as that could be found out; 0: it was not
   std::int64_t checked = 0;         // by a child of this process; the others were known
 };
 [[nodiscard]] KernelAudit audit_kernels(const std::vector<KernelCall>& calls, const AuditOptions& options);

@@ -399,6 +399,11 @@ TEST_CASE("where memory was short for the check it is said how much would have b
   CHECK(audit_kernels(calls, options).child_needs == 0);
   options.arguments[1] = "echo ready; echo memory; " + right + right;
   CHECK(audit_kernels(calls, options).child_needs > options.spare);
+  // A cgroup that has no more than the budget: nothing larger can be tried, and it is short all the same.
+  options.spare = 50 * MiB;
+  CHECK(audit_kernels(calls, options).child_needs > options.child_memory);
+  options.child_memory = 100 * MiB;
+  CHECK(audit_kernels(calls, options).child_needs == least);
 }
 
 // Mistake caught: a verdict that is none, kept for good: a kernel for which memory was short once, and computed in fp32 ever after.
