@@ -118,8 +118,8 @@ TEST_CASE("what is foreseen is never below the resident peak and little above it
 }
 
 // Mistake caught: a least that counts what the passes of other plans left in the libraries, which a later start does not have; one that depends on which
-// verb asked first, or on passes that failed in too small a budget (2.2 MiB of unwinding); a line said twice by a process that began afresh. Planted defect: a process that is told it did so often enough measures and goes on, and
-// its least is seen to be more.
+// verb asked first, or on passes that failed in too small a budget (2.2 MiB of unwinding); a line said twice by a process that began afresh. Planted defect: a process
+// that is told it did so often enough measures and goes on, and its least is seen to be more.
 TEST_CASE("what measuring leaves in the libraries is no part of the least, whoever asks, and what was said before is not said again") {
   const auto least_of = [](const char* verb, const char* name) {
     const ScratchFolder folder;

@@ -135,3 +135,22 @@ TEST_CASE("two runs in one folder: the second is refused and names the first") {
   CHECK(second.err.find("another run is working in this folder: process") != std::string::npos);
   first.wait(10);
 }
+
+// Catches: checkpoints of one run in the folder of another, which took its name after it was renamed, and those of that one deleted.
+TEST_CASE("a run whose folder was renamed ends, and the run that took the name keeps its own") {
+  const ScratchFolder folder;
+  const auto file = write_pipeline(folder.path(), synthetic_pipeline);
+  const fs::path dir = folder.path() / "run";
+  SluiceProcess first({"train", file, "run.dir=" + dir.string(), "run.epochs=200", "checkpoint.every=9"}, folder.path());
+  while (first.look() && !fs::exists(dir / "checkpoints/step-9")) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  first.kill(SIGSTOP);  // in between there is no folder of that name, which ends a run as well
+  fs::rename(dir, folder.path() / "moved");
+  const Finished second = run_sluice({"train", file, "run.dir=" + dir.string(), "run.epochs=1", "run.seed=8"}, folder.path());
+  first.kill(SIGCONT);
+  const Finished ended = first.wait(60);
+  CHECK(second.code == 0);
+  INFO(ended.err);
+  CHECK(ended.code == 5);
+  CHECK(ended.err.find("this is no longer the folder in which the run began") != std::string::npos);
+  CHECK(nlohmann::json::parse(text_of_file(newest_checkpoint(dir) / "state.json"))["seed"] == 8);
+}

@@ -149,8 +149,6 @@ TEST_CASE("a wrong kernel of the library is found, named and routed around, whic
   }
 }
 
-// Mistakes caught: a kernel that crashes taking the training with it; a loss scale that starts anew (then the first batches after the
-// kill are skipped, and other steps are made): with gradients ten million times too steep it has fallen by then, which the rows show.
 // Mistake caught: kernels that a tight budget leaves unchecked, computed in fp32 there and in bf16 elsewhere, so that host_ram and the cache decide what is
 // learnt and a killed run cannot go on; a number that is named and does not work.
 TEST_CASE("what is learnt in bf16 does not follow from the budget, and a first start without room for the check says how much is enough") {
@@ -192,6 +190,8 @@ TEST_CASE("what is learnt in bf16 does not follow from the budget, and a first s
   CHECK(learnt_within(least_that_is_named()) == roomy);
 }
 
+// Mistakes caught: a kernel that crashes taking the training with it; a loss scale that starts anew (then the first batches after the
+// kill are skipped, and other steps are made): with gradients ten million times too steep it has fallen by then, which the rows show.
 TEST_CASE("a run in bf16 or fp16 resumed is as one that was never interrupted; another precision is refused") {
   const ScratchFolder folder;
   for (const std::string precision : {"bf16", "fp16"}) {
